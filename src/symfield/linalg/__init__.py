@@ -1,0 +1,24 @@
+"""Linear subspaces as values, and the few solvers that produce them.
+
+A :class:`Subspace` of R^N is held in one of two forms behind one interface: a dense orthonormal basis, or *signed
+orbits*, i.e. a partition of the coordinates into classes on which a vector is constant up to a sign. The second form
+is what permutation-like symmetries give: it costs O(N) memory and its projection is exact to the last bit.
+:func:`null_space`, :func:`intersect` and :func:`join` decide ranks in float64 with an explicit gap test
+(:func:`numerical_rank`) and raise :class:`AmbiguousRankError` instead of guessing.
+"""
+
+from symfield.linalg.rank import AmbiguousRankError, numerical_rank
+from symfield.linalg.signed_orbits import Orbits, signed_orbits
+from symfield.linalg.solve import intersect, join, null_space
+from symfield.linalg.subspace import Subspace
+
+__all__ = [
+    "Subspace",
+    "Orbits",
+    "signed_orbits",
+    "null_space",
+    "intersect",
+    "join",
+    "numerical_rank",
+    "AmbiguousRankError",
+]
