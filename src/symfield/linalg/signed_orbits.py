@@ -34,7 +34,7 @@ class Orbits(NamedTuple):
     signs: Float[Tensor, " n"]
 
 
-def signed_orbits(index: Int[Tensor, "k n"], sign: Float[Tensor, "k n"] | None = None) -> Orbits:
+def signed_orbits(index: Int[Tensor, "k n"], sign: Float[Tensor, "..."] | None = None) -> Orbits:
     """Solve x_i = s_i x_{index_i} for all maps at once.
 
     Args:

@@ -115,7 +115,7 @@ def join(a: Subspace, b: Subspace, *, rtol: float = 1e-9, gap: float = 1e3) -> S
 
 
 def _as_map(orbits: Orbits) -> tuple[Tensor, Tensor]:
-    """Constraints x_i = s_i x_{f(i)} that define the orbits: f(i) shares the label of i; x_i = −x_i where it is zero."""
+    """Constraints x_i = s_i x_{f(i)} that define the orbits: f(i) shares the label of i; x_i = −x_i where zero."""
     labels, signs = orbits
     own = torch.arange(labels.numel())
     alive = labels >= 0

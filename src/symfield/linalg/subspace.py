@@ -98,7 +98,7 @@ class Subspace:
 
     @classmethod
     def from_orbits(
-        cls, labels: Int[Tensor, " N"], signs: Shaped[Tensor, " N"] | None = None, *, residual: float = 0.0
+        cls, labels: Int[Tensor, " N"], signs: Shaped[Tensor, "..."] | None = None, *, residual: float = 0.0
     ) -> Subspace:
         """All x with x_i = s_i c_{label(i)} for some c.
 
