@@ -1,0 +1,149 @@
+"""Studies as modules: listed from their text without importing anything, and loaded from a user's own file by path."""
+
+from __future__ import annotations
+
+import ast
+import importlib.machinery
+import importlib.util
+import pkgutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from symfield.experiments.errors import StudyError
+
+__all__ = ["Entry", "entries", "load_module", "loaded_by_path"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A study as its module's text tells it.
+
+    Args:
+        name: the module's name.
+        claim: the claim given to ``Study(...)``, or the first line of the module's docstring.
+        source: the source given to ``Study(...)``, or empty.
+    """
+
+    name: str
+    claim: str
+    source: str
+
+
+class _PathLoader(importlib.machinery.SourceFileLoader):
+    """Marks a module that was loaded from a user's path."""
+
+
+def entries(package: str) -> list[Entry]:
+    """The studies of a package, read from their text without importing them.
+
+    Args:
+        package: dotted name; its public modules that define ``STUDY`` are studies.
+
+    Returns:
+        Entries in alphabetical order; empty when there is no such package.
+    """
+    found = []
+    for name, path in sorted(_modules(package).items()):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        call = _study_call(tree)
+        if call is not None:
+            words = {word.arg: _text(word.value) for word in call.keywords}
+            claim = words.get("claim") or (ast.get_docstring(tree) or "").partition("\n")[0]
+            found.append(Entry(name, " ".join(claim.split()), words.get("source") or ""))
+    return found
+
+
+def load_module(path: str | Path) -> ModuleType:
+    """A user's own file as a module. Modules next to the file can be imported by it.
+
+    Args:
+        path: a Python file with ``STUDY = Study(...)``.
+
+    Returns:
+        The module.
+
+    Raises:
+        StudyError: if the file is missing, raises on import, or has the name of another module.
+    """
+    file = Path(path).resolve()
+    if not file.is_file():
+        raise StudyError(f"no such file: {path}; give the path of a Python file with STUDY = Study(...)")
+    name = file.stem
+    if not name.isidentifier():
+        raise StudyError(f"{file.name} cannot be imported; rename it to letters, digits and underscores")
+    if _is_taken(name, file):
+        raise StudyError(f"{file.name} has the name of another module; rename the file")
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))
+    spec = importlib.util.spec_from_file_location(name, file, loader=_PathLoader(name, str(file)))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(name)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        if before is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before
+        raise StudyError(f"{path} could not be loaded: {type(error).__name__}: {error}") from error
+    return module
+
+
+def loaded_by_path(module: str) -> str | None:
+    """The file of a module that :func:`load_module` loaded, else None.
+
+    Args:
+        module: the module's name.
+
+    Returns:
+        The path.
+    """
+    loader = getattr(sys.modules.get(module), "__loader__", None)
+    return loader.path if isinstance(loader, _PathLoader) else None
+
+
+def _is_taken(name: str, file: Path) -> bool:
+    """Whether a module of that name exists that is neither this file nor a file loaded by path before."""
+    if loaded_by_path(name):
+        return False
+    spec = sys.modules[name].__spec__ if name in sys.modules else importlib.util.find_spec(name)
+    if spec is None:
+        return name in sys.modules
+    return spec.origin is None or Path(spec.origin).resolve() != file
+
+
+def _modules(package: str) -> dict[str, Path]:
+    try:
+        spec = importlib.util.find_spec(package)
+    except ModuleNotFoundError:
+        return {}
+    if spec is None or spec.submodule_search_locations is None:
+        return {}
+    found = {}
+    for module in pkgutil.iter_modules(spec.submodule_search_locations):
+        folder = Path(module.module_finder.path)  # type: ignore[union-attr]
+        if not module.name.startswith("_"):
+            found[module.name] = folder / (f"{module.name}/__init__.py" if module.ispkg else f"{module.name}.py")
+    return found
+
+
+def _study_call(tree: ast.Module) -> ast.Call | None:
+    for statement in tree.body:
+        targets = statement.targets if isinstance(statement, ast.Assign) else []
+        if any(isinstance(target, ast.Name) and target.id == "STUDY" for target in targets):
+            value = statement.value  # type: ignore[attr-defined]
+            return value if isinstance(value, ast.Call) else None
+    return None
+
+
+def _text(node: ast.expr) -> str:
+    try:
+        value = ast.literal_eval(node)
+    except ValueError:
+        return ""
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,94 @@
+"""A claim against a measurement: what was found, what was expected, how far apart they may be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from symfield.experiments.errors import FieldError
+
+__all__ = ["FAILS", "HOLDS", "NOT_TESTED", "Verdict"]
+
+HOLDS: Literal["holds"] = "holds"
+FAILS: Literal["fails"] = "fails"
+NOT_TESTED: Literal["not tested"] = "not tested"
+
+Measure = float | int | str | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One claim and what became of it.
+
+    The class methods decide; give ``verdict`` by hand only where none of them fits.
+
+    Args:
+        claim: a sentence that could be false.
+        measured: the number found, or words.
+        expected: the number or words the claim predicts.
+        tolerance: how far the measurement may lie, as a number or in words; None for an exact or qualitative claim.
+        verdict: ``"holds"``, ``"fails"`` or ``"not tested"``.
+        source: where the claim is made, e.g. ``"Maass & Fontbona 2024, Theorem 3"``.
+    """
+
+    claim: str
+    measured: Measure
+    expected: Measure
+    tolerance: Measure
+    verdict: Literal["holds", "fails", "not tested"]
+    source: str
+
+    def __post_init__(self) -> None:
+        if self.verdict not in (HOLDS, FAILS, NOT_TESTED):
+            raise FieldError(f"a verdict is 'holds', 'fails' or 'not tested', received {self.verdict!r}")
+
+    @classmethod
+    def close(cls, claim: str, measured: float, expected: float, tolerance: float, *, source: str) -> Verdict:
+        """Holds when ``|measured - expected| <= tolerance``.
+
+        Example:
+            >>> Verdict.close("the slope is -1/2", -0.49, -0.5, 0.05, source="CLT").verdict
+            'holds'
+        """
+        holds = abs(measured - expected) <= tolerance
+        return cls(claim, float(measured), float(expected), float(tolerance), HOLDS if holds else FAILS, source)
+
+    @classmethod
+    def at_most(cls, claim: str, measured: float, bound: float, *, source: str) -> Verdict:
+        """Holds when ``measured <= bound``."""
+        return cls(claim, float(measured), f"at most {bound:g}", None, HOLDS if measured <= bound else FAILS, source)
+
+    @classmethod
+    def at_least(cls, claim: str, measured: float, bound: float, *, source: str) -> Verdict:
+        """Holds when ``measured >= bound``."""
+        return cls(claim, float(measured), f"at least {bound:g}", None, HOLDS if measured >= bound else FAILS, source)
+
+    @classmethod
+    def between(cls, claim: str, measured: float, low: float, high: float, *, source: str) -> Verdict:
+        """Holds when ``low <= measured <= high``."""
+        verdict = HOLDS if low <= measured <= high else FAILS
+        return cls(claim, float(measured), f"from {low:g} to {high:g}", None, verdict, source)
+
+    @classmethod
+    def true(cls, claim: str, holds: bool, *, measured: Measure, expected: Measure, source: str) -> Verdict:
+        """Holds when told so: for a comparison that none of the others says."""
+        return cls(claim, measured, expected, None, HOLDS if holds else FAILS, source)
+
+    @classmethod
+    def not_tested(cls, claim: str, why: str, *, source: str) -> Verdict:
+        """Neither: this run has not what the claim needs, and ``why`` says what."""
+        return cls(claim, why, None, None, NOT_TESTED, source)
+
+    def to_json(self) -> dict[str, Any]:
+        """The six fields, in order; a number that JSON cannot hold becomes ``"nan"``, ``"inf"`` or ``"-inf"``."""
+        return {
+            name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Verdict:
+        """The verdict of :meth:`to_json`."""
+        return cls(**content)
