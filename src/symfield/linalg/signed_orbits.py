@@ -16,7 +16,7 @@ import torch
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from symfield.typing import Float, Int, Tensor
+from symfield.typing import Float, Int, Shaped, Tensor
 
 __all__ = ["Orbits", "signed_orbits"]
 
@@ -34,7 +34,7 @@ class Orbits(NamedTuple):
     signs: Float[Tensor, " n"]
 
 
-def signed_orbits(index: Int[Tensor, "k n"], sign: Float[Tensor, "..."] | None = None) -> Orbits:
+def signed_orbits(index: Int[Tensor, "k n"], sign: Shaped[Tensor, "..."] | None = None) -> Orbits:
     """Solve x_i = s_i x_{index_i} for all maps at once.
 
     Args:
