@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import torch
-
 from symfield.groups import Group, Representation
 from symfield.typing import Float, Generator, Shaped, Tensor
 
@@ -126,6 +124,7 @@ def uniform(group: Group) -> Uniform:
         ValueError: if the group is infinite or too large to enumerate.
 
     Example:
+        >>> import torch
         >>> from symfield.groups import Cyclic
         >>> uniform(Cyclic(3))(torch.zeros(5, 2)).w.flatten().sum().item()
         1.0
@@ -150,6 +149,7 @@ def haar(group: Group, n: int = 1) -> Haar:
         ValueError: if ``n < 1``.
 
     Example:
+        >>> import torch
         >>> from symfield.groups import SpecialOrthogonal
         >>> haar(SpecialOrthogonal(3), 4)(torch.zeros(5, 2), generator=torch.Generator()).g.shape
         torch.Size([4, 5, 3, 3])

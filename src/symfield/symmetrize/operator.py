@@ -148,9 +148,7 @@ class Symmetrized(nn.Module):
         Returns:
             Outputs, shape ``(*batch, o)``.
         """
-        return symmetrize(
-            self.module, x, self.frame, rep_in=self.rep_in, rep_out=self.rep_out, generator=generator
-        )
+        return symmetrize(self.module, x, self.frame, rep_in=self.rep_in, rep_out=self.rep_out, generator=generator)
 
     def extra_repr(self) -> str:
         """How the frame and the representations print."""

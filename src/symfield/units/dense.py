@@ -43,7 +43,7 @@ class PointwiseUnit(Unit):
 
     @property
     def dim(self) -> int:
-        """p = o·d."""
+        """Number of entries of z, o·d."""
         return self.out_dim * self.in_dim
 
     def _preactivation(self, x: Tensor, z: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class HiddenUnit(Unit):
 
     @property
     def dim(self) -> int:
-        """p = o·h + d·h, plus h with a bias."""
+        """Number of entries of (W, A, B), o·h + d·h + h."""
         return sum(self._sizes)
 
     def unpack(
@@ -193,7 +193,7 @@ class HiddenUnit(Unit):
         return weights + eta if self.bias else weights
 
 
-def ReLUUnit(in_dim: int, out_dim: int = 1) -> HiddenUnit:  # noqa: N802 (a constructor)
+def ReLUUnit(in_dim: int, out_dim: int = 1) -> HiddenUnit:
     """The unit a·relu(w·x) of two-layer ReLU networks: z = (a ∈ R^o, w ∈ R^d).
 
     Args:

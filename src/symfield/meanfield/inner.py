@@ -1,0 +1,274 @@
+"""The inner loop of training: many steps for many runs and schemes, on batches and noise drawn beforehand.
+
+Two loops do the same thing. :func:`particle_loop` calls ``unit.mean`` and ``unit.pullback`` and takes any unit and any
+loss. :func:`fused_loop` hands whole blocks of steps to :mod:`symfield.meanfield.kernels` and takes dense units with a
+known activation, the squared loss, and exact frames. All schemes whose virtual samples have the same shape go through
+one kernel call, with the averaging of FA and the projection of EA as small matrices:
+
+    e = Φ(X') − Y';  FA: e ← T e;  u = 2c e/b';  G_i = Σ_b J_i(x'_b)ᵀ u_b;  EA: G_i ← P_E G_i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+
+from symfield.meanfield import kernels
+from symfield.meanfield.losses import Squared
+from symfield.meanfield.schemes import Objective, Virtual
+from symfield.symmetrize import Poses, Uniform
+from symfield.typing import Generator, Tensor
+from symfield.units import HiddenUnit, PointwiseUnit, Unit, erf, identity, relu, sigmoid, tanh
+
+__all__ = ["Block", "Inner", "draw_virtuals", "fused_loop", "inner_loop", "particle_loop", "supports_fusion"]
+
+_FUSED_ACTIVATIONS = (sigmoid, tanh, relu, erf, identity)
+
+
+class Block(NamedTuple):
+    """Everything K consecutive steps need.
+
+    Attributes:
+        virtuals: for every scheme its virtual samples, with leading axes ``(K, r)``; schemes may share one object.
+        sizes: step sizes s_k, shape ``(K,)``, float64.
+        noise: scaled noise, shape ``(K, r, p, n)``, or None.
+        tau: weight of the regulariser.
+    """
+
+    virtuals: tuple[Virtual, ...]
+    sizes: Tensor
+    noise: Tensor | None
+    tau: float
+
+
+class Inner(Protocol):
+    """An inner loop: advances clouds ``(schemes, r, n, p)`` through the steps of a window of a block."""
+
+    def __call__(self, z: Tensor, block: Block, window: slice) -> Tensor:
+        """The clouds after the steps of the window."""
+
+
+def inner_loop(schemes: Sequence[Objective], z: Tensor) -> Inner:
+    """The fastest loop that can train these schemes.
+
+    Args:
+        schemes: the objectives.
+        z: initial clouds; dtype and device matter.
+
+    Returns:
+        :func:`fused_loop` where it applies, else :func:`particle_loop`.
+    """
+    return fused_loop(schemes) if supports_fusion(schemes) and z.is_floating_point() else particle_loop(schemes)
+
+
+def draw_virtuals(schemes: Sequence[Objective], x: Tensor, y: Tensor, *, generator: Generator) -> tuple[Virtual, ...]:
+    """Virtual samples for every scheme; schemes with equal frames share theirs (and so the drawn elements).
+
+    Args:
+        schemes: the objectives.
+        x: inputs, shape ``(K, r, b, d)``.
+        y: targets, shape ``(K, r, b, o)``.
+        generator: source of randomness of sampled frames.
+
+    Returns:
+        One :class:`~symfield.meanfield.Virtual` for a scheme, the same object where shared.
+    """
+    made: list[tuple[Objective, Virtual]] = []
+    result = []
+    for scheme in schemes:
+        virtual = next((v for other, v in made if _same_source(other, scheme)), None)
+        if virtual is None:
+            virtual = scheme.virtual(x, y, generator=generator)
+            made.append((scheme, virtual))
+        result.append(virtual)
+    return tuple(result)
+
+
+def _same_source(a: Objective, b: Objective) -> bool:
+    return a.frame == b.frame and a.rep_in == b.rep_in and a.rep_out == b.rep_out
+
+
+def particle_loop(schemes: Sequence[Objective]) -> Inner:
+    """The loop for any unit, loss and frame: one gradient for a scheme and step.
+
+    Args:
+        schemes: the objectives, in the order of the leading axis of the clouds.
+
+    Returns:
+        An inner loop.
+    """
+
+    def advance(z: Tensor, block: Block, window: slice) -> Tensor:
+        for k in range(window.start, window.stop):
+            size = float(block.sizes[k])
+            noise = None if block.noise is None else block.noise[k].transpose(-1, -2)
+            clouds = []
+            for scheme, virtual, cloud in zip(schemes, block.virtuals, z, strict=True):
+                now = _at(virtual, k)
+                u = scheme.cotangent(scheme.unit.mean(now.x, cloud), now)
+                gradient = scheme.restrict(scheme.unit.pullback(now.x, cloud, u))
+                moved = cloud - size * (gradient + 2 * block.tau * cloud)
+                clouds.append(moved if noise is None else moved + scheme.restrict(noise))
+            z = torch.stack(clouds)
+        return z
+
+    return advance
+
+
+def _at(virtual: Virtual, k: int) -> Virtual:
+    """The virtual samples of step k of a block."""
+
+    def pick(values: Tensor) -> Tensor:
+        return values[:, k if values.shape[1] > 1 else 0]
+
+    poses = None if virtual.poses is None else Poses(*(pick(part) for part in virtual.poses))
+    return Virtual(virtual.x[k], virtual.y[k], virtual.target[k], poses)
+
+
+def supports_fusion(schemes: Sequence[Objective]) -> bool:
+    """Whether the kernels know these schemes: dense unit, known activation, squared loss, exact frame for FA.
+
+    Args:
+        schemes: the objectives.
+
+    Returns:
+        True if :func:`fused_loop` can train them.
+    """
+    return all(
+        isinstance(scheme.unit, (PointwiseUnit, HiddenUnit))
+        and any(scheme.unit.activation is known for known in _FUSED_ACTIVATIONS)
+        and isinstance(scheme.loss, Squared)
+        and scheme.loss == schemes[0].loss
+        and (not scheme.averages or isinstance(scheme.frame, Uniform))
+        for scheme in schemes
+    )
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Schemes whose virtual samples have the same shape."""
+
+    members: tuple[int, ...]
+    residual_maps: Tensor | None  # (members, m·o, m·o), float64
+    gradient_maps: Tensor | None  # (members, p, p), float64
+
+
+def fused_loop(schemes: Sequence[Objective], advance: kernels.Advance = kernels.advance) -> Inner:
+    """The loop that advances whole blocks inside :mod:`symfield.meanfield.kernels`.
+
+    Args:
+        schemes: the objectives, in the order of the leading axis of the clouds; see :func:`supports_fusion`.
+        advance: the kernel; chosen for the device when absent.
+
+    Returns:
+        An inner loop.
+
+    Raises:
+        NotImplementedError: if a scheme is not supported.
+    """
+    if not supports_fusion(schemes):
+        raise NotImplementedError(
+            "the fused loop knows PointwiseUnit and HiddenUnit with the activations sigmoid, tanh, relu, erf, identity,"
+            " the squared loss, and FA over uniform(group); use particle_loop, or extend meanfield/inner.py"
+        )
+    sizes = [_multiplicity(scheme) for scheme in schemes]
+    groups = [_group(schemes, [j for j, m in enumerate(sizes) if m == size]) for size in sorted(set(sizes))]
+
+    def loop(z: Tensor, block: Block, window: slice) -> Tensor:
+        result = torch.empty_like(z)
+        runs = torch.arange(z.shape[1])
+        noise = None if block.noise is None else block.noise[window]
+        for group in groups:
+            members = list(group.members)
+            x, y, source = _stack_sources([block.virtuals[j] for j in members], window)
+            moved = advance(
+                z[members].flatten(0, 1).transpose(-1, -2).contiguous(),
+                x,
+                y,
+                noise,
+                block.sizes[window].to(z),
+                program=_program(schemes[0], group, block.tau, z),
+                data_row=torch.cat([s * z.shape[1] + runs for s in source]),
+                noise_row=runs.repeat(len(members)),
+            )
+            result[members] = moved.transpose(-1, -2).unflatten(0, (len(members), -1))
+        return result
+
+    return loop
+
+
+def _multiplicity(scheme: Objective) -> int:
+    """Number m of virtual samples for a sample."""
+    if scheme.frame is None:
+        return 1
+    probe = torch.zeros(1, scheme.unit.in_dim)
+    return scheme.frame(probe, generator=torch.Generator()).g.shape[0]
+
+
+def _group(schemes: Sequence[Objective], members: Sequence[int]) -> _Group:
+    def stacked(maps: list[Tensor | None]) -> Tensor | None:
+        known = [m for m in maps if m is not None]
+        if not known:
+            return None
+        eye = torch.eye(known[0].shape[-1], dtype=known[0].dtype)
+        return torch.stack([eye if m is None else m for m in maps])
+
+    return _Group(
+        tuple(members),
+        stacked([_averaging_map(schemes[j]) if schemes[j].averages else None for j in members]),
+        stacked([s.projector() if (s := schemes[j].subspace) is not None else None for j in members]),
+    )
+
+
+def _averaging_map(scheme: Objective) -> Tensor:
+    """T with (T e)_k = ρ̂_k^{-1} Σ_j w_j ρ̂_j e_j, shape (m·o, m·o): residuals averaged and moved back."""
+    assert scheme.frame is not None
+    assert scheme.rep_out is not None
+    poses = scheme.frame(torch.zeros(1, scheme.unit.in_dim, dtype=torch.float64))
+    forward = scheme.rep_out.matrix(poses.g.flatten(0, 1))
+    backward = scheme.rep_out.matrix(poses.inverse.flatten(0, 1))
+    blocks = torch.einsum("kab,jbc->kajc", backward, forward * poses.w.flatten()[:, None, None].to(forward))
+    return blocks.flatten(2, 3).flatten(0, 1)
+
+
+def _stack_sources(virtuals: Sequence[Virtual], window: slice) -> tuple[Tensor, Tensor, list[int]]:
+    """Distinct virtual samples side by side on the runs axis, and which of them each scheme uses."""
+    distinct: list[Virtual] = []
+    source = []
+    for virtual in virtuals:
+        index = next((i for i, other in enumerate(distinct) if other is virtual), None)
+        if index is None:
+            index = len(distinct)
+            distinct.append(virtual)
+        source.append(index)
+    if len(distinct) == 1:
+        return distinct[0].x[window], distinct[0].y[window], source
+    return (
+        torch.cat([v.x[window] for v in distinct], dim=1),
+        torch.cat([v.y[window] for v in distinct], dim=1),
+        source,
+    )
+
+
+def _program(scheme: Objective, group: _Group, tau: float, z: Tensor) -> kernels.Program:
+    unit: Unit = scheme.unit
+    assert isinstance(unit, (PointwiseUnit, HiddenUnit))
+    assert isinstance(scheme.loss, Squared)
+
+    def for_runs(maps: Tensor | None) -> Tensor | None:
+        return None if maps is None else maps.to(z).repeat_interleave(z.shape[1], dim=0)
+
+    return kernels.Program(
+        activation=unit.activation.name,
+        in_dim=unit.in_dim,
+        out_dim=unit.out_dim,
+        hidden=unit.hidden if isinstance(unit, HiddenUnit) else None,
+        bias=unit.bias if isinstance(unit, HiddenUnit) else False,
+        tau=tau,
+        loss_scale=scheme.loss.scale,
+        residual_map=for_runs(group.residual_maps),
+        gradient_map=for_runs(group.gradient_maps),
+    )

@@ -1,0 +1,383 @@
+"""The four ways to train on symmetric data as values: vanilla, DA, FA, EA.
+
+Each is an :class:`Objective`: a population risk on laws of particles, with its Wasserstein gradient. With Q_G the
+averaging operator and μ^E the projected law (Maass & Fontbona 2024, Section 2.3):
+
+========================  ==================================================
+:func:`vanilla`           R(μ) = E ℓ(Φ_μ(X), Y)
+:func:`augmented` (DA)    R^DA(μ) = E ∫ ℓ(Φ_μ(ρ_g X), ρ̂_g Y) dλ(g)
+:func:`averaged` (FA)     R^FA(μ) = E ℓ(Q_G Φ_μ(X), Y)
+:func:`constrained` (EA)  R^EA(μ) = E ℓ(Φ_{μ^E}(X), Y)
+========================  ==================================================
+
+All four are one computation: *virtual samples* (the batch, or the batch moved by a frame), a residual at them (for FA
+averaged over the frame and moved back), the pull-back to the particles, and (EA) a projection. So one inner loop serves
+all, and one frame serves DA and FA.
+
+References:
+    Maass & Fontbona 2024, Section 2.3, Propositions 2 and 18, Corollary 5, arXiv 2405.19995v3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from symfield.groups import Defining, Representation
+from symfield.linalg import Subspace
+from symfield.meanfield.losses import Loss, loss_of
+from symfield.symmetrize import Frame, Poses
+from symfield.typing import Float, Generator, Tensor
+from symfield.units import Unit, check_shapes
+
+__all__ = ["Coupled", "Objective", "Virtual", "augmented", "averaged", "constrained", "coupled", "vanilla"]
+
+
+class Virtual(NamedTuple):
+    """The samples at which the network is evaluated, and where they came from.
+
+    Attributes:
+        x: inputs, shape ``(*r, m·b, d)``, frame elements outermost.
+        y: targets moved along, shape ``(*r, m·b, o)``.
+        target: the targets of the batch itself, shape ``(*r, b, o)``.
+        poses: the frame's poses, or None when the batch was not moved (then m = 1).
+    """
+
+    x: Tensor
+    y: Tensor
+    target: Tensor
+    poses: Poses | None
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A risk on laws of particles and its Wasserstein gradient D_μF; made by the four functions of this module.
+
+    Attributes:
+        unit: σ_*.
+        loss: ℓ.
+        frame: moves the batch (DA, FA); None leaves it as it is.
+        rep_in: ρ.
+        rep_out: ρ̂.
+        averages: whether predictions are averaged over the frame (FA) or scored one by one (DA).
+        subspace: E^G, when particles are restricted to it (EA).
+    """
+
+    unit: Unit
+    loss: Loss
+    frame: Frame | None = None
+    rep_in: Representation | None = None
+    rep_out: Representation | None = None
+    averages: bool = False
+    subspace: Subspace | None = None
+
+    def virtual(
+        self, x: Float[Tensor, "*r b d"], y: Float[Tensor, "*r b o"], *, generator: Generator | None = None
+    ) -> Virtual:
+        """The samples at which the network is evaluated.
+
+        Args:
+            x: inputs, shape ``(*r, b, d)``.
+            y: targets, shape ``(*r, b, o)``.
+            generator: source of randomness, for frames that sample.
+
+        Returns:
+            The moved batch (frame elements outermost), or the batch itself.
+        """
+        if self.frame is None or self.rep_in is None or self.rep_out is None:
+            return Virtual(x, y, y, None)
+        poses = self.frame(x, generator=generator)
+        return Virtual(_samples(poses.move(self.rep_in, x)), _samples(poses.move(self.rep_out, y)), y, poses)
+
+    def restrict(self, z: Float[Tensor, "*r n p"]) -> Float[Tensor, "*r n p"]:
+        """P_E z for EA, z itself otherwise; the same for gradients and noise.
+
+        Args:
+            z: cloud or gradient, shape ``(*r, n, p)``.
+
+        Returns:
+            A tensor of the same shape.
+        """
+        return z if self.subspace is None else self.subspace.project(z)
+
+    def cotangent(
+        self, prediction: Float[Tensor, "*r mb o"], virtual: Virtual, weight: Float[Tensor, "*#r b"] | None = None
+    ) -> Float[Tensor, "*r mb o"]:
+        """The gradient of the batch risk in the predictions at the virtual samples.
+
+        Args:
+            prediction: Φ at the virtual samples, shape ``(*r, m·b, o)``.
+            virtual: the virtual samples.
+            weight: weights of the batch that sum to one, shape ``(*r, b)``; 1/b when absent.
+
+        Returns:
+            Covectors, shape ``(*r, m·b, o)``.
+        """
+        b = virtual.target.shape[-2]
+        share = torch.full_like(prediction[..., :b, 0], 1 / b) if weight is None else weight.to(prediction)
+        if virtual.poses is None or self.rep_out is None:
+            return self.loss.gradient(prediction, virtual.y) * share.unsqueeze(-1)
+        poses, m = virtual.poses, virtual.poses.g.shape[0]
+        weights = (poses.w.to(prediction) * share).unsqueeze(-1)
+        if self.averages:
+            back = poses.restore(self.rep_out, _by_pose(prediction, m))
+            moved = poses.move(self.rep_out, self.loss.gradient(back, virtual.target))
+            return _samples(weights * moved)
+        return _samples(weights * _by_pose(self.loss.gradient(prediction, virtual.y), m))
+
+    def risk(
+        self,
+        z: Float[Tensor, "*#r n p"],
+        x: Float[Tensor, "*#r b d"],
+        y: Float[Tensor, "*#r b o"],
+        *,
+        weight: Float[Tensor, "*#r b"] | None = None,
+        generator: Generator | None = None,
+    ) -> Float[Tensor, "..."]:
+        """The risk of a cloud on a sample.
+
+        Args:
+            z: cloud, shape ``(*r, n, p)``.
+            x: inputs, shape ``(*r, b, d)``.
+            y: targets, shape ``(*r, b, o)``.
+            weight: weights of the sample that sum to one; 1/b when absent.
+            generator: source of randomness, for frames that sample.
+
+        Returns:
+            The risk for every run, shape ``(*r)``.
+
+        Raises:
+            ValueError: if shapes do not fit.
+        """
+        check_shapes(self.unit, x, z)
+        check_targets(self.unit, x, y)
+        virtual = self.virtual(x, y, generator=generator)
+        prediction = self.unit.mean(virtual.x, self.restrict(z))
+        if virtual.poses is None or self.rep_out is None:
+            values = self.loss(*torch.broadcast_tensors(prediction, virtual.y))
+        elif self.averages:
+            back = virtual.poses.restore(self.rep_out, _by_pose(prediction, virtual.poses.g.shape[0]))
+            values = self.loss(*torch.broadcast_tensors(back, virtual.target))
+        else:
+            m = virtual.poses.g.shape[0]
+            scores = self.loss(*torch.broadcast_tensors(prediction, virtual.y)).unflatten(-1, (m, -1)).movedim(-2, 0)
+            values = (virtual.poses.w.to(scores) * scores).sum(0)
+        return values.mean(-1) if weight is None else (weight.to(values) * values).sum(-1)
+
+    def gradient(
+        self,
+        z: Float[Tensor, "*#r n p"],
+        x: Float[Tensor, "*#r b d"],
+        y: Float[Tensor, "*#r b o"],
+        *,
+        weight: Float[Tensor, "*#r b"] | None = None,
+        generator: Generator | None = None,
+    ) -> Float[Tensor, "..."]:
+        """The particle gradient D_μF(μ, z_i): n times the gradient of the risk in z_i.
+
+        Args:
+            z: cloud, shape ``(*r, n, p)``.
+            x: inputs, shape ``(*r, b, d)``.
+            y: targets, shape ``(*r, b, o)``.
+            weight: weights of the sample that sum to one; 1/b when absent.
+            generator: source of randomness, for frames that sample.
+
+        Returns:
+            Gradients, shape ``(*r, n, p)``.
+
+        Raises:
+            ValueError: if shapes do not fit.
+
+        References:
+            Maass & Fontbona 2024, Corollary 5 and Proposition 18, arXiv 2405.19995v3.
+        """
+        check_shapes(self.unit, x, z)
+        check_targets(self.unit, x, y)
+        cloud = self.restrict(z)
+        virtual = self.virtual(x, y, generator=generator)
+        prediction = self.unit.mean(virtual.x, cloud)
+        if virtual.y.shape != prediction.shape:
+            runs = prediction.shape[:-2]
+            virtual = virtual._replace(
+                y=virtual.y.expand(*runs, *virtual.y.shape[-2:]),
+                target=virtual.target.expand(*runs, *virtual.target.shape[-2:]),
+            )
+        return self.restrict(self.unit.pullback(virtual.x, cloud, self.cotangent(prediction, virtual, weight)))
+
+
+@dataclass(frozen=True)
+class Coupled:
+    """Several objectives trained side by side on shared data and noise: clouds gain a leading axis of schemes.
+
+    Attributes:
+        objectives: the schemes, in the order of the leading axis; all with the same unit.
+    """
+
+    objectives: tuple[Objective, ...]
+
+
+def vanilla(unit: Unit, loss: Loss | Callable[[Tensor, Tensor], Tensor]) -> Objective:
+    """Plain training: R(μ) = E ℓ(Φ_μ(X), Y).
+
+    Args:
+        unit: σ_*.
+        loss: :data:`~symfield.meanfield.squared`, or any function ``(*b, o), (*b, o) -> (*b)``.
+
+    Returns:
+        An objective.
+
+    Example:
+        >>> from symfield.meanfield import squared
+        >>> from symfield.units import PointwiseUnit, sigmoid
+        >>> objective = vanilla(PointwiseUnit(sigmoid, 2, 2), squared)
+        >>> objective.risk(torch.zeros(5, 4), torch.zeros(3, 2), torch.zeros(3, 2)).item()
+        0.5
+    """
+    return Objective(unit, loss_of(loss))
+
+
+def augmented(
+    unit: Unit,
+    loss: Loss | Callable[[Tensor, Tensor], Tensor],
+    frame: Frame,
+    *,
+    rep_in: Representation | None = None,
+    rep_out: Representation | None = None,
+) -> Objective:
+    """Data augmentation (DA): R^DA(μ) = E ∫ ℓ(Φ_μ(ρ_g X), ρ̂_g Y) dλ(g).
+
+    Args:
+        unit: σ_*.
+        loss: a loss.
+        frame: ``uniform(group)`` for full orbits, ``haar(group, m)`` for m fresh elements for every sample.
+        rep_in: ρ; ``Defining(group)`` when absent and of the right dimension.
+        rep_out: ρ̂; the same default.
+
+    Returns:
+        An objective.
+
+    Raises:
+        ValueError: if representations do not fit the unit or the frame.
+    """
+    return Objective(unit, loss_of(loss), frame, *_representations(unit, frame, rep_in, rep_out))
+
+
+def averaged(
+    unit: Unit,
+    loss: Loss | Callable[[Tensor, Tensor], Tensor],
+    frame: Frame,
+    *,
+    rep_in: Representation | None = None,
+    rep_out: Representation | None = None,
+) -> Objective:
+    """Feature averaging (FA): R^FA(μ) = E ℓ(Q_G Φ_μ(X), Y).
+
+    Args:
+        unit: σ_*.
+        loss: a loss.
+        frame: ``uniform(group)`` for the exact average, ``haar(group, m)`` for a sampled one (a biased estimate of
+            the risk: its expectation exceeds R^FA by the variance of the average).
+        rep_in: ρ; ``Defining(group)`` when absent and of the right dimension.
+        rep_out: ρ̂, orthogonal; the same default.
+
+    Returns:
+        An objective.
+
+    Raises:
+        ValueError: if representations do not fit the unit or the frame, or ρ̂ is not orthogonal.
+    """
+    reps = _representations(unit, frame, rep_in, rep_out)
+    if not reps[1].orthogonal:
+        raise ValueError(f"expected an orthogonal rep_out, received {reps[1]}; change the basis so that it is one")
+    return Objective(unit, loss_of(loss), frame, *reps, averages=True)
+
+
+def constrained(unit: Unit, loss: Loss | Callable[[Tensor, Tensor], Tensor], subspace: Subspace) -> Objective:
+    """Equivariant architecture (EA): R^EA(μ) = E ℓ(Φ_{μ^E}(X), Y), particles restricted to E^G.
+
+    Args:
+        unit: σ_*.
+        loss: a loss.
+        subspace: E^G in R^p, usually ``fixed_points(action(unit, ...))``.
+
+    Returns:
+        An objective; its gradient is P_E D_μR(μ^E, P_E z).
+
+    Raises:
+        ValueError: if the subspace does not lie in the unit's parameter space.
+    """
+    if subspace.ambient_dim != unit.dim:
+        raise ValueError(f"expected a subspace of R^{unit.dim}, received one of R^{subspace.ambient_dim}")
+    return Objective(unit, loss_of(loss), subspace=subspace)
+
+
+def coupled(*objectives: Objective) -> Coupled:
+    """Train several schemes on the same data and noise.
+
+    Args:
+        objectives: at least one, all with the same unit.
+
+    Returns:
+        A value for :func:`~symfield.meanfield.integrate`; clouds then have shape ``(schemes, *r, n, p)``.
+
+    Raises:
+        ValueError: if there is none, or units differ.
+
+    Example:
+        >>> from symfield.groups import Cyclic
+        >>> from symfield.meanfield import squared
+        >>> from symfield.symmetrize import uniform
+        >>> from symfield.units import PointwiseUnit, sigmoid
+        >>> unit = PointwiseUnit(sigmoid, 2, 2)
+        >>> schemes = coupled(vanilla(unit, squared), averaged(unit, squared, uniform(Cyclic(2))))
+        >>> len(schemes.objectives)
+        2
+    """
+    if not objectives:
+        raise ValueError("expected at least one objective, received none")
+    if any(objective.unit != objectives[0].unit for objective in objectives):
+        raise ValueError("expected one unit for all objectives; train different units in separate calls")
+    return Coupled(tuple(objectives))
+
+
+def check_targets(unit: Unit, x: Tensor, y: Tensor) -> None:
+    """Refuse targets that do not fit the inputs and the unit.
+
+    Args:
+        unit: the unit.
+        x: inputs, shape ``(..., b, d)``.
+        y: targets, expected ``(..., b, o)``.
+
+    Raises:
+        ValueError: with the expected and the received shape.
+    """
+    if y.ndim < 2 or y.shape[-2:] != (x.shape[-2], unit.out_dim):
+        raise ValueError(f"expected targets of shape (..., {x.shape[-2]}, {unit.out_dim}), received {tuple(y.shape)}")
+
+
+def _samples(moved: Tensor) -> Tensor:
+    """(m, *r, b, k) -> (*r, m·b, k)."""
+    return moved.movedim(0, -3).flatten(-3, -2)
+
+
+def _by_pose(samples: Tensor, m: int) -> Tensor:
+    """(*r, m·b, k) -> (m, *r, b, k)."""
+    return samples.unflatten(-2, (m, -1)).movedim(-3, 0)
+
+
+def _representations(
+    unit: Unit, frame: Frame, rep_in: Representation | None, rep_out: Representation | None
+) -> tuple[Representation, Representation]:
+    chosen = []
+    for side, dim, rep in (("rep_in", unit.in_dim, rep_in), ("rep_out", unit.out_dim, rep_out)):
+        candidate = Defining(frame.group) if rep is None else rep
+        if candidate.dim != dim or candidate.group != frame.group:
+            raise ValueError(
+                f"expected {side} of dim {dim} of the frame's group {frame.group}, received {candidate} of dim "
+                f"{candidate.dim} of {candidate.group}; pass {side}="
+            )
+        chosen.append(candidate)
+    return chosen[0], chosen[1]
