@@ -8,8 +8,11 @@ from symfield.groups.algebra import Copies, Sum, Tensored, hom
 from symfield.groups.derived import Dual, Factor
 from symfield.groups.elementary import Defining, Planar, Regular, Sign, Trivial
 from symfield.groups.finite import Alternating, Cyclic, Dihedral, SignFlips, Symmetric
+from symfield.groups.generated import GeneratedGroup, generated_by
 from symfield.groups.group import MAX_ELEMENTS, Group
+from symfield.groups.matrix import Matrix
 from symfield.groups.orthogonal import Orthogonal, SpecialOrthogonal
+from symfield.groups.permutation import Permutation
 from symfield.groups.product import DirectProduct
 from symfield.groups.representation import Representation
 
@@ -24,12 +27,16 @@ __all__ = [
     "Orthogonal",
     "SpecialOrthogonal",
     "DirectProduct",
+    "GeneratedGroup",
+    "generated_by",
     "Representation",
     "Defining",
     "Trivial",
     "Sign",
     "Regular",
     "Planar",
+    "Permutation",
+    "Matrix",
     "Sum",
     "Tensored",
     "Copies",
