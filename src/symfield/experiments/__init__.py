@@ -126,7 +126,7 @@ if TYPE_CHECKING:
         StoreError,
         StudyError,
     )
-    from symfield.experiments.folder import RunFolder, latest
+    from symfield.experiments.folder import RunFolder, latest, runs
     from symfield.experiments.grid import Grid
     from symfield.experiments.launcher import Launch, launch, redraw
     from symfield.experiments.monitor import Bar, Monitor, Quiet
@@ -140,7 +140,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "cell": ("Cell", "Row", "versioned"),
     "errors": ("CellsFailed", "ExperimentError", "FieldError", "FolderError", "StoreError", "StudyError"),
-    "folder": ("RunFolder", "latest"),
+    "folder": ("RunFolder", "latest", "runs"),
     "grid": ("Grid",),
     "launcher": ("Launch", "launch", "redraw"),
     "monitor": ("Bar", "Monitor", "Quiet"),
@@ -158,7 +158,7 @@ __all__ = [
     "Verdict", "HOLDS", "FAILS", "NOT_TESTED",
     "Store", "Record", "CorruptedCell",
     "sweep", "Outcome", "Failure", "Interrupted", "Monitor", "Bar", "Quiet",
-    "launch", "Launch", "redraw", "RunFolder", "latest",
+    "launch", "Launch", "redraw", "RunFolder", "latest", "runs",
     "report", "style",
     "CellsFailed", "ExperimentError", "FieldError", "FolderError", "StoreError", "StudyError",
 ]  # fmt: skip

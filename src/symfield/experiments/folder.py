@@ -36,7 +36,16 @@ from symfield.experiments import style
 from symfield.experiments.errors import FolderError
 from symfield.experiments.verdict import Verdict
 
-__all__ = ["RunFolder", "check_writable", "label", "latest", "write_atomically"]
+__all__ = ["PAGE_CONTROLS", "RunFolder", "check_writable", "label", "latest", "runs", "write_atomically"]
+
+
+PAGE_CONTROLS: dict[str, Any] = {
+    "displaylogo": False,
+    "responsive": True,
+    "showSendToCloud": False,
+    "plotlyServerURL": "",
+}
+"""plotly's controls on every page: nothing that would send the data anywhere."""
 
 
 def check_writable(out: Path | str) -> Path:
@@ -94,7 +103,7 @@ def label(preset: str, overrides: dict[str, Any]) -> str:
 
     Example:
         >>> label("quick", {}), label("quick", {"tau": [0.0]})
-        ('quick', 'quick-d2f35fc4')
+        ('quick', 'quick-12167976')
     """
     if not overrides:
         return preset
@@ -120,7 +129,7 @@ class RunFolder:
             FolderError: if it is missing or damaged.
         """
         content = self._json("config.json")
-        if not isinstance(content, dict):
+        if not isinstance(content, dict) or not {"study", "preset", "finished", "overrides"} <= set(content):
             raise FolderError(f"{self.path / 'config.json'} is damaged; run the study again")
         return content
 
@@ -151,7 +160,11 @@ class RunFolder:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of ``rows.parquet``: what ``sha256sum`` prints, and what every figure drawn from the rows carries."""
+        """SHA-256 of ``rows.parquet``: what ``sha256sum`` prints, and what every figure drawn from the rows carries.
+
+        Raises:
+            FolderError: if there are no rows.
+        """
         try:
             return hashlib.sha256((self.path / "rows.parquet").read_bytes()).hexdigest()
         except OSError as error:
@@ -221,7 +234,7 @@ class RunFolder:
         """
         marked = go.Figure(page)
         marked.update_layout(meta={"caption": caption, "rows_sha256": self.fingerprint})
-        content = marked.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False})
+        content = marked.to_html(include_plotlyjs=True, full_html=True, config=PAGE_CONTROLS)
         write_atomically(self.path / "figures" / f"{name}.html", content)
         write_atomically(self.path / "figures" / f"{name}.json", str(marked.to_json()))
 
@@ -266,16 +279,24 @@ def latest(out: Path | str, study: str, preset: str | None = None) -> RunFolder:
     Raises:
         FolderError: if there is none.
     """
-    found = []
-    for file in sorted((Path(out) / study).glob("*/config.json")):
-        folder = RunFolder(file.parent)
-        config = folder.config
-        if preset is None or config.get("preset") == preset:
-            found.append((str(config.get("finished", "")), folder.path.name, folder))
+    found = [folder for folder in runs(out, study) if preset is None or folder.config["preset"] == preset]
     if not found:
         which = f" with the preset {preset}" if preset else ""
-        raise FolderError(f"no run of {study}{which} in {out}; start one: symfield run {study}")
-    return max(found, key=lambda entry: entry[:2])[2]
+        raise FolderError(f"no run of {study}{which} in {out}; start one: symfield run {study} --out {out}")
+    return max(found, key=lambda folder: str(folder.config["finished"]))
+
+
+def runs(out: Path | str, study: str) -> list[RunFolder]:
+    """All runs of a study.
+
+    Args:
+        out: the output folder.
+        study: the study's name.
+
+    Returns:
+        Their folders, by label.
+    """
+    return [RunFolder(file.parent) for file in sorted((Path(out) / study).glob("*/config.json"))]
 
 
 def _latin(text: str) -> str:

@@ -67,12 +67,13 @@ class Bar:
             refresh_per_second=4,
             transient=False,
         )
-        self._title, self._failed = title, 0
+        self._title, self._failed, self._started = title, 0, False
 
     def start(self, *, cells: int, cost: float) -> None:
         """Draw the bar."""
         self._task = self._progress.add_task(self._title, total=cells, cost=cost, spent=0.0, began=time.monotonic())
         self._progress.start()
+        self._started = True
 
     def advance(self, *, cost: float, failed: bool) -> None:
         """Move the bar by one cell."""
@@ -87,7 +88,8 @@ class Bar:
 
     def stop(self) -> None:
         """Leave the bar as it is."""
-        self._progress.stop()
+        if self._started:
+            self._progress.stop()
 
     def __enter__(self) -> Bar:
         return self

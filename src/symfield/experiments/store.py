@@ -7,6 +7,7 @@ checksum is never used. The file is in write-ahead mode: a process may be killed
 from __future__ import annotations
 
 import hashlib
+import itertools
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from typing import TypeVar
 from symfield.experiments.cell import Row, decode
 from symfield.experiments.errors import StoreError
 
-__all__ = ["CorruptedCell", "Record", "Store"]
+__all__ = ["CorruptedCell", "Record", "Store", "repair"]
 
 _FORMAT = 1
 _PATIENCE = 60.0  # seconds to wait for another process that writes
@@ -247,6 +248,57 @@ class Store:
             f"the store {self.path} is damaged{where} ({error}); keep what can be read with "
             f"`symfield doctor --repair --out {self.path.parent}`, or move the file away and run again"
         )
+
+
+def repair(path: Path) -> tuple[int, Path]:
+    """Rebuild a store from the cells that can be read and that match their checksum.
+
+    Args:
+        path: the store; no other process may be using it.
+
+    Returns:
+        How many cells were kept, and where the old file now is.
+
+    Raises:
+        StoreError: if there is no such file.
+    """
+    if not path.is_file():
+        raise StoreError(f"there is no store {path}; give the folder of your runs by --out")
+    fresh = path.with_name(f"{path.name}.repaired")
+    fresh.unlink(missing_ok=True)
+    kept = 0
+    with Store(fresh) as target:
+        for record in _readable(path):
+            target.put(record)
+            kept += 1
+    old = next(p for n in itertools.count(1) if not (p := path.with_name(f"{path.name}.damaged-{n}")).exists())
+    path.rename(old)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    fresh.rename(path)
+    return kept, old
+
+
+def _readable(path: Path) -> Iterator[Record]:
+    """The sound records of a damaged file, asked for one by one."""
+    connection = sqlite3.connect(path)
+    try:
+        for row in range(_last_row(connection) + 1):
+            try:
+                found = connection.execute(f"{_SELECT} WHERE rowid = ?", (row,)).fetchone()
+                if found is not None and Record(*found[:-1]).checksum == found[-1]:
+                    yield Record(*found[:-1])
+            except sqlite3.Error:
+                continue
+    finally:
+        connection.close()
+
+
+def _last_row(connection: sqlite3.Connection) -> int:
+    try:
+        return int(connection.execute("SELECT COALESCE(MAX(rowid), 0) FROM cells").fetchone()[0])
+    except sqlite3.Error:
+        return 0
 
 
 def _patiently(action: Callable[[], _Result]) -> _Result:

@@ -150,4 +150,6 @@ def find(name: str, package: str) -> Study:
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         raise StudyError(f"{name} defines no STUDY; end the file with STUDY = Study(...)")
+    if study.name != module.__name__.rpartition(".")[2]:
+        raise StudyError(f"the study in {name} is named {study.name!r}; give it the name of its file")
     return study

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-__all__ = ["SCHEMES", "band", "boxes", "colour", "colours", "context", "legend", "loglog", "panels"]
+__all__ = ["SCHEMES", "band", "boxes", "colour", "colours", "context", "legend", "loglog", "page_layout", "panels"]
 
 SCHEMES: dict[str, str] = {"V": "#d1495b", "DA": "#2e7cbf", "FA": "#3a9d6e", "EA": "#8a5fbf"}
 """One colour a training scheme: vanilla, data augmentation, feature averaging, equivariant architecture."""
@@ -33,7 +33,7 @@ _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "axes.titlesize": 10.5,
-    "axes.titleweight": "semibold",
+    "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.labelsize": 9.5,
     "axes.labelcolor": _INK,
@@ -231,6 +231,28 @@ def legend(figure: Figure, axes: Axes, title: str | None = None) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, title=title, loc="outside lower center", ncols=min(len(labels), 6))
+
+
+def page_layout(**changes: Any) -> dict[str, Any]:
+    """The layout of an interactive page in the shared style: ``go.Figure(data, layout=page_layout(...))``.
+
+    Args:
+        **changes: plotly layout entries to add or replace.
+
+    Returns:
+        A plotly layout.
+
+    Example:
+        >>> page_layout(title="Clouds")["title"]
+        'Clouds'
+    """
+    return {
+        "template": "plotly_white",
+        "colorway": list(_CYCLE),
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": _INK},
+        "margin": {"l": 10, "r": 10, "t": 40, "b": 10},
+        **changes,
+    }
 
 
 def _parts(rows: pd.DataFrame, hue: str | None, order: Sequence[Any] | None) -> list[tuple[Any, pd.DataFrame, str]]:

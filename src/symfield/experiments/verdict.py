@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from symfield.experiments.errors import FieldError
 
-__all__ = ["FAILS", "HOLDS", "NOT_TESTED", "Verdict"]
+__all__ = ["FAILS", "HOLDS", "NOT_TESTED", "Verdict", "number"]
 
 HOLDS: Literal["holds"] = "holds"
 FAILS: Literal["fails"] = "fails"
 NOT_TESTED: Literal["not tested"] = "not tested"
 
 Measure = float | int | str | None
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -92,3 +94,30 @@ class Verdict:
     def from_json(cls, content: Mapping[str, Any]) -> Verdict:
         """The verdict of :meth:`to_json`."""
         return cls(**content)
+
+
+def number(value: object) -> str:
+    """A number for a reader: four significant digits, powers of ten where they help.
+
+    Args:
+        value: a number, words, or None.
+
+    Returns:
+        The text; a dash for None.
+
+    Example:
+        >>> [number(value) for value in (0.12345, 1.5e-7, 20, -3.0, 123456.7, None, "at most 1e-05")]
+        ['0.1235', '1.5×10⁻⁷', '20', '−3', '1.235×10⁵', '–', 'at most 1×10⁻⁵']
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–" if value is None else "NaN"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return re.sub(r"-?\b\d[\d.]*e[-+]?\d+\b", lambda found: number(float(found[0])), str(value))
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e5):
+        return f"{int(value)}".replace("-", "−")
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if 1e-3 <= abs(value) < 1e5:
+        return f"{value:.4g}".replace("-", "−")
+    mantissa, _, exponent = f"{value:.3e}".partition("e")
+    return f"{float(mantissa):g}".replace("-", "−") + "×10" + str(int(exponent)).translate(_SUPERSCRIPT)

@@ -1,0 +1,170 @@
+"""The commands, each a few lines over the library; what is slow to import is imported by the command that needs it.
+
+Exit codes: 0 all is well; 1 a cell or a verdict failed, or something is wrong with the installation; 2 the request
+cannot be carried out as given; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
+
+from symfield import __version__
+from symfield.experiments.catalogue import entries
+from symfield.experiments.errors import ExperimentError
+
+__all__ = ["app"]
+
+STUDIES = "symfield.studies"
+
+
+class _Group(TyperGroup):
+    """Turns errors into one line; ``symfield --debug COMMAND`` shows where they come from."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ExperimentError as error:
+            if ctx.params.get("debug"):
+                raise
+            _complain(str(error))
+            raise typer.Exit(_exit_code(error)) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if ctx.params.get("debug") or type(error).__module__.startswith(("click", "typer")):
+                raise
+            again = shlex.join(["symfield", "--debug", *sys.argv[1:]])
+            _complain(f"{type(error).__name__}: {error} (where it comes from: {again})")
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+StudyName = Annotated[str, typer.Argument(help="A study's name, or the path of your own my_study.py.", metavar="STUDY")]
+StudyNames = Annotated[list[str] | None, typer.Argument(help="Studies; all that were run when absent.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder of all runs and of the store of finished cells.")]
+RunPreset = Annotated[str | None, typer.Option("--preset", help="Only runs of this preset: tiny, quick or paper.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Symmetry in neural networks, and what it does as they grow wide."""
+
+
+@app.command()
+def studies() -> None:
+    """List the studies and the claims they test."""
+    from symfield.cli.show import studies_table
+
+    Console().print(studies_table(entries(STUDIES)))
+
+
+@app.command()
+def run(
+    study: StudyName,
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(help="key=value; a comma sweeps a scalar and fills a list.", metavar="[KEY=VALUE]..."),
+    ] = None,
+    preset: Annotated[str, typer.Option("--preset", help="tiny (seconds), quick (minutes) or paper.")] = "quick",
+    device: Annotated[str | None, typer.Option("--device", help="Set the study's device: cpu, cuda, ...")] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", help="Set the study's dtype: float32, float64.")] = None,
+    seed: Annotated[str | None, typer.Option("--seed", help="Set the study's seed, or its seeds: 0..9")] = None,
+    out: Out = Path("runs"),
+    jobs: Annotated[int, typer.Option("--jobs", help="How many processes.")] = 1,
+) -> None:
+    """Run a study; finished cells are never computed twice, and an interrupted run resumes."""
+    from symfield.cli.running import run_study
+
+    words = list(changes or [])
+    shortcuts = {"device": device, "dtype": dtype, "seed": seed}
+    raise typer.Exit(run_study(study, words, shortcuts, preset=preset, out=out, jobs=jobs, package=STUDIES))
+
+
+@app.command()
+def figure(study: StudyName, preset: RunPreset = None, out: Out = Path("runs")) -> None:
+    """Draw the figures and tables of the most recent run again, without running."""
+    from symfield.experiments import find, latest, redraw
+
+    found = find(study, STUDIES)
+    folder = latest(out, found.name, preset)
+    names = redraw(found, folder)
+    Console(soft_wrap=True).print(f"{len(names)} drawn in {folder.path}: {', '.join(names)}", highlight=False)
+
+
+@app.command()
+def report(
+    studies: StudyNames = None,
+    preset: RunPreset = None,
+    out: Out = Path("runs"),
+    to: Annotated[Path | None, typer.Option("--to", help="The page; OUT/report.html when absent.")] = None,
+) -> None:
+    """Write one self-contained HTML page about the most recent runs."""
+    from symfield.cli.running import recent_runs
+    from symfield.experiments import report as write
+
+    path = write(recent_runs(studies or [], out, preset), to or out / "report.html")
+    Console(soft_wrap=True).print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)", highlight=False)
+
+
+@app.command()
+def verdicts(studies: StudyNames = None, preset: RunPreset = None, out: Out = Path("runs")) -> None:
+    """Print what became of each claim in the most recent runs; exit code 1 when one fails."""
+    from symfield.cli.running import recent_runs
+    from symfield.cli.show import verdicts_table
+    from symfield.experiments import FAILS
+
+    failed = False
+    for folder in recent_runs(studies or [], out, preset):
+        found = folder.verdicts
+        failed |= any(verdict.verdict == FAILS for verdict in found)
+        Console().print(verdicts_table(found, title=f"{folder.path.parent.name} · {folder.path.name}"))
+    raise typer.Exit(int(failed))
+
+
+@app.command()
+def doctor(
+    out: Out = Path("runs"),
+    repair: Annotated[bool, typer.Option("--repair", help="Rebuild the store from its sound cells.")] = False,
+) -> None:
+    """Say what this installation can do, and whether the output folder and its store are sound."""
+    from symfield.cli.doctor import examine, repair_store
+    from symfield.cli.show import findings_table
+
+    if repair:
+        typer.echo(repair_store(out))
+    findings = examine(out)
+    Console().print(findings_table(findings))
+    raise typer.Exit(int(any(finding.state == "problem" for finding in findings)))
+
+
+def _complain(message: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(Text.assemble(("symfield: ", "bold red"), message))
+
+
+def _exit_code(error: ExperimentError) -> int:
+    return 130 if type(error).__name__ == "Interrupted" else 2
