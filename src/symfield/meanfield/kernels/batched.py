@@ -55,16 +55,13 @@ def advance_batched(
     state = z.clone(memory_format=torch.contiguous_format)
     if not (z.shape[0] and x.shape[0]):
         return state
-    sizes = steps.tolist()
+    task = _Pointwise if program.hidden is None else _Hidden
     width = z.shape[2] * (program.out_dim if program.hidden is None else program.hidden)
     limit = max(1, _CACHE_BYTES // (x.shape[2] * width * z.element_size()))
     for runs in _alike(program, z.shape[0], limit):
         index = torch.tensor(runs, device=z.device)
-        part = _consecutive(state, index)
-        task = _Task(program, part, x, y, runs, data_row[index])
-        shocks = None if noise is None else _Rows(noise, noise_row[index])
-        for step, size in enumerate(sizes):
-            task.step(step, size, None if shocks is None else shocks[step])
+        part = state[runs[0] : runs[-1] + 1] if runs[-1] - runs[0] == len(runs) - 1 else state[index]
+        task(program, part, x, y, steps, runs[0], data_row[index]).run(noise, noise_row[index])
         if part.data_ptr() != state[runs[0]].data_ptr():
             state[index] = part
     return state
@@ -98,90 +95,141 @@ _ACTIVATIONS = {
 class _Task:
     """Some runs with the same maps, their samples in the layout of the products, and the buffers of a step.
 
-    The pointwise unit has o independent rows of d weights, each with its own output: rows are treated as a batch axis.
-    The hidden unit has h·n rows of d (+1 with a bias) weights; a bias is a weight of a constant input.
+    A subclass fills ``value`` and ``residual`` in :meth:`forward` and ``moves``, the displacement −s G of each part of
+    the state, in :meth:`backward`; the factor −2sc/b of the displacement is in ``targets`` and ``mean_factor``, hence
+    in the residual. Views are taken once: at ten units a view costs as much as the arithmetic.
     """
 
+    parts: list[Tensor]
+    moves: list[Tensor]
+
     def __init__(
-        self, program: Program, state: Tensor, x: Tensor, y: Tensor, runs: list[int], data_row: Tensor
+        self, program: Program, state: Tensor, x: Tensor, y: Tensor, steps: Tensor, run: int, rows: Tensor
     ) -> None:
         r, _, n = state.shape
-        _, _, b, d = x.shape
-        o, h = program.out_dim, program.hidden
-        self.program, self.state, self.n, self.b = program, state, n, b
-        self.gradient = torch.empty_like(state)
-        self.targets = _gather(y.mT, data_row).neg().unbind(0)  # -y, (r, o, b)
-        if h is None:
-            samples = _gather(x, data_row.repeat_interleave(o))
-            self.weights, self.slope = state.view(r * o, d, n), self.gradient.view(r * o, d, n)
-        else:
-            samples = _gather(x, data_row)
-            if program.bias:
-                samples = torch.cat([samples, samples.new_ones(()).expand(*samples.shape[:-1], 1)], -1)
-            self.weights = state[:, o * h :].view(r, d + program.bias, h * n)
-            self.slope = self.gradient[:, o * h :].view(r, d + program.bias, h * n)
-            self.outer, self.outer_slope = (t[:, : o * h].view(r, o, h * n) for t in (state, self.gradient))
-        self.samples = samples.unbind(0)
-        self.value = state.new_empty(self.weights.shape[0], b, self.weights.shape[2])
-        self.activation = _ACTIVATIONS[program.activation]
-        self.pre = torch.empty_like(self.value) if self.activation.keeps_pre else self.value
-        self.moved = torch.empty_like(self.samples[0])
-        self.delta = torch.empty_like(self.value) if h is not None and o > 1 else None
+        b, o = x.shape[2], program.out_dim
+        self.program, self.state = program, state
+        factors = steps.to(state) * (-2 * program.loss_scale / b)
+        self.targets = (_gather(y.mT, rows) * -factors.view(-1, 1, 1, 1)).unbind(0)  # (r, o, b)
+        self.mean_factor = (factors / n).tolist()
+        self.decay = (1 - 2 * program.tau * steps.double()).tolist()
         self.residual = state.new_empty(r, o, b)
-        self.mixing = _mixing(program, runs[0], like=state)
-        self.projection = _Projection.of(program, runs[0], state)
+        self.mixing = _mixing(program, run, like=self.residual)
+        self.mixed = self.residual if self.mixing is None else torch.empty_like(self.residual)
+        self.projection = _Projection.of(program, run, state)
+        self.activation = _ACTIVATIONS[program.activation]
 
-    def step(self, step: int, size: float, shock: Tensor | None) -> None:
-        """One update of the state, in place."""
-        x = self.samples[step]
-        torch.bmm(x, self.weights, out=self.value)
+    def buffers(self, *shape: int) -> None:
+        """Room for the pre-activation and the value of σ; the same room when σ' can do with the value."""
+        self.value = self.state.new_empty(shape)
+        self.value_t = self.value.mT
+        self.pre = torch.empty_like(self.value) if self.activation.keeps_pre else self.value
+
+    def forward(self, step: int) -> None:
+        """Values of all units at the samples, and the scaled residual."""
+        raise NotImplementedError
+
+    def backward(self, step: int) -> None:
+        """Displacements of all parameters."""
+        raise NotImplementedError
+
+    def activate(self) -> None:
+        """σ, in place."""
         if self.activation.keeps_pre:
             self.pre.copy_(self.value)
         self.activation.value(self.value)
-        residual = self._residual(step)
-        if self.program.hidden is None:
-            self._pull_rows(x, residual)
-        else:
-            self._pull_hidden(x, residual)
-        decay = 1 - 2 * self.program.tau * size
-        scale = -2 * size * self.program.loss_scale / self.b
-        if self.projection is not None:
-            move = self.gradient.mul_(scale)
-            self.state.mul_(decay).add_(self.projection(move if shock is None else move.add_(shock)))
-            return
-        if decay != 1:
-            self.state.mul_(decay)
-        self.state.add_(self.gradient, alpha=scale)
-        if shock is not None:
-            self.state.add_(shock)
 
-    def _residual(self, step: int) -> Tensor:
-        """T (Φ(X') − Y'), shape ``(r, o, b)``."""
-        residual = self.residual
-        if self.program.hidden is None:
-            torch.sum(self.value, -1, out=residual.view(-1, self.b))
-            torch.add(self.targets[step], residual, alpha=1 / self.n, out=residual)
-        else:
-            torch.baddbmm(self.targets[step], self.outer, self.value.mT, alpha=1 / self.n, out=residual)
-        if self.mixing is None:
-            return residual
-        r, size = residual.shape[0], self.mixing.shape[0]
-        return torch.bmm(self.mixing.expand(r, size, size), residual.view(r, size, -1)).view_as(residual)
+    def run(self, noise: Tensor | None, noise_row: Tensor) -> None:
+        """Take all steps, in place."""
+        shocks = None if noise is None else _Noise(noise, noise_row)
+        mixing = None if self.mixing is None else self.mixing.expand(self.state.shape[0], -1, -1)
+        for step, decay in enumerate(self.decay):
+            self.forward(step)
+            if mixing is not None:
+                by_frame = (self.state.shape[0], mixing.shape[1], -1)
+                torch.bmm(mixing, self.residual.view(by_frame), out=self.mixed.view(by_frame))
+            self.backward(step)
+            if self.projection is not None:
+                move = torch.cat(self.moves, 1)
+                if shocks is not None:
+                    shocks.add(step, move)
+                torch.add(self.projection(move), self.state, alpha=decay, out=self.state)
+                continue
+            for part, move in zip(self.parts, self.moves, strict=True):
+                torch.add(move, part, alpha=decay, out=part)
+            if shocks is not None:
+                shocks.add(step, self.state)
 
-    def _pull_rows(self, x: Tensor, residual: Tensor) -> None:
-        torch.mul(x, residual.view(-1, self.b, 1), out=self.moved)
-        torch.bmm(self.moved.mT, self.activation.derivative(self.pre, self.value), out=self.slope)
 
-    def _pull_hidden(self, x: Tensor, residual: Tensor) -> None:
-        torch.bmm(residual, self.value, out=self.outer_slope)
+class _Pointwise(_Task):
+    """σ(z·x): o rows of d weights, each with its own output; rows are a batch axis of the products."""
+
+    def __init__(
+        self, program: Program, state: Tensor, x: Tensor, y: Tensor, steps: Tensor, run: int, rows: Tensor
+    ) -> None:
+        super().__init__(program, state, x, y, steps, run, rows)
+        (r, _, n), (b, d), o = state.shape, x.shape[2:], program.out_dim
+        self.samples = _gather(x, rows.repeat_interleave(o)).unbind(0)
+        self.weights = state.view(r * o, d, n)
+        self.buffers(r * o, b, n)
+        self.ones = state.new_ones(n)
+        self.flat_value, self.flat_residual = self.value.view(-1, n), self.residual.view(-1)
+        self.column = self.mixed.view(r * o, b, 1)
+        self.moved = torch.empty_like(self.samples[0])
+        self.moved_t = self.moved.mT
+        self.slope = torch.empty_like(self.weights)
+        self.parts, self.moves = [state], [self.slope.view_as(state)]
+
+    def forward(self, step: int) -> None:
+        torch.bmm(self.samples[step], self.weights, out=self.value)
+        self.activate()
+        alpha = self.mean_factor[step]
+        torch.addmv(self.targets[step].view(-1), self.flat_value, self.ones, alpha=alpha, out=self.flat_residual)
+
+    def backward(self, step: int) -> None:
+        torch.mul(self.samples[step], self.column, out=self.moved)
+        torch.bmm(self.moved_t, self.activation.derivative(self.pre, self.value), out=self.slope)
+
+
+class _Hidden(_Task):
+    """W σ(Aᵀx + B): h·n rows of d weights; a bias is one more weight, of a constant input."""
+
+    def __init__(
+        self, program: Program, state: Tensor, x: Tensor, y: Tensor, steps: Tensor, run: int, rows: Tensor
+    ) -> None:
+        super().__init__(program, state, x, y, steps, run, rows)
+        (r, _, n), (b, d), o, h = state.shape, x.shape[2:], program.out_dim, program.hidden or 1
+        samples = _gather(x, rows)
+        if program.bias:
+            samples = torch.cat([samples, samples.new_ones(()).expand(*samples.shape[:-1], 1)], -1)
+        self.samples = samples.unbind(0)
+        outer, weights = state[:, : o * h], state[:, o * h :]
+        self.outer, self.weights = outer.view(r, o, h * n), weights.view(r, d + program.bias, h * n)
+        self.buffers(r, b, h * n)
+        self.outer_slope, self.slope = torch.empty_like(self.outer), torch.empty_like(self.weights)
+        self.mixed_t = self.mixed.mT
+        self.moved = torch.empty_like(self.samples[0])
+        self.moved_t = self.moved.mT
+        self.delta = torch.empty_like(self.value) if o > 1 else None
+        self.parts = [outer, weights]
+        self.moves = [self.outer_slope.view(outer.shape), self.slope.view(weights.shape)]
+
+    def forward(self, step: int) -> None:
+        torch.bmm(self.samples[step], self.weights, out=self.value)
+        self.activate()
+        alpha = self.mean_factor[step]
+        torch.baddbmm(self.targets[step], self.outer, self.value_t, alpha=alpha, out=self.residual)
+
+    def backward(self, step: int) -> None:
+        torch.bmm(self.mixed, self.value, out=self.outer_slope)
         derivative = self.activation.derivative(self.pre, self.value)
-        if self.delta is None:
-            torch.mul(x, residual.mT, out=self.moved)
-            torch.bmm(self.moved.mT, derivative, out=self.slope)
+        if self.delta is None:  # one output: the residual goes into the samples, W comes out of the sum
+            torch.mul(self.samples[step], self.mixed_t, out=self.moved)
+            torch.bmm(self.moved_t, derivative, out=self.slope)
             self.slope.mul_(self.outer)
         else:
-            torch.bmm(residual.mT, self.outer, out=self.delta)
-            torch.bmm(x.mT, self.delta.mul_(derivative), out=self.slope)
+            torch.bmm(self.mixed_t, self.outer, out=self.delta)
+            torch.bmm(self.samples[step].mT, self.delta.mul_(derivative), out=self.slope)
 
 
 class _Projection(NamedTuple):
@@ -208,16 +256,20 @@ class _Projection(NamedTuple):
         return projected if self.sign is None else projected.mul_(self.sign)
 
 
-class _Rows:
-    """noise[step, rows] without a copy where the rows are consecutive."""
+class _Noise:
+    """Adds noise[step, rows] to runs; without a copy where the rows come in order, or in order again and again."""
 
     def __init__(self, noise: Tensor, rows: Tensor) -> None:
-        first, count = int(rows[0]), rows.numel()
-        self.rows = None if rows.tolist() == list(range(first, first + count)) else rows
-        self.noise = noise[:, first : first + count] if self.rows is None else noise
+        first, period = int(rows[0]), len(set(rows.tolist()))
+        ordered = torch.arange(first, first + period, device=rows.device)
+        if torch.equal(rows, ordered.repeat(-(-len(rows) // period))):
+            self.rows, self.noise, self.period = None, noise[:, first : first + period], period
+        else:
+            self.rows, self.noise, self.period = rows, noise, len(rows)
 
-    def __getitem__(self, step: int) -> Tensor:
-        return self.noise[step] if self.rows is None else self.noise[step].index_select(0, self.rows)
+    def add(self, step: int, runs: Tensor) -> None:
+        now = self.noise[step] if self.rows is None else self.noise[step].index_select(0, self.rows)
+        runs.view(-1, self.period, *runs.shape[1:]).add_(now)
 
 
 def _alike(program: Program, runs: int, limit: int) -> Iterator[list[int]]:
@@ -252,9 +304,3 @@ def _gather(data: Tensor, rows: Tensor) -> Tensor:
     if rows.tolist() == list(range(data.shape[1])):
         return data.contiguous()
     return data.index_select(1, rows)
-
-
-def _consecutive(state: Tensor, index: Tensor) -> Tensor:
-    """state[index], as a view when the runs are consecutive."""
-    first, count = int(index[0]), index.numel()
-    return state[first : first + count] if int(index[-1]) - first == count - 1 else state[index]
