@@ -26,6 +26,12 @@ CASES = {
     "signed orbits": Subspace.from_orbits(
         torch.tensor([0, 0, -1, 1, 1, 1, -1]), torch.tensor([1, -1, 1, -1, 1, 1, -1])
     ),
+    "direct sum": Subspace.direct_sum(
+        [
+            (torch.tensor([[0, 4], [6, 2]]), Subspace.from_orbits(torch.tensor([0, 0]), torch.tensor([1, -1]))),
+            (torch.tensor([[5, 1, 3]]), Subspace.from_basis(_orthonormal(3, 2, seed=4))),
+        ]
+    ),
     "zero": Subspace.zero(5),
     "full": Subspace.full(4),
     "dense zero": Subspace.from_basis(torch.zeros(4, 0, dtype=torch.float64)),
@@ -108,7 +114,7 @@ def test_orbit_projection_is_bitwise_idempotent_and_constant_on_orbits(raw, seed
     y = space.project(x)
     assert torch.equal(space.project(y), y)
     dense = Subspace.from_basis(space.basis)
-    torch.testing.assert_close(y, dense.project(x), atol=0, rtol=1e-12)
+    torch.testing.assert_close(y, dense.project(x), atol=1e-14 * float(x.abs().max()), rtol=0)
     for label in range(space.dim):
         values = (y * signs)[:, labels == label]
         assert torch.equal(values, values[:, :1].expand_as(values))
@@ -161,6 +167,36 @@ def test_span_of_clearly_dependent_vectors_has_their_rank_and_holds_them():
 def test_span_of_nearly_dependent_vectors_is_refused():
     with pytest.raises(AmbiguousRankError, match=r"2\.\d*e-09|1\.\d*e-09"):
         Subspace.span(torch.tensor([[1.0, 0.0], [1.0, 2e-9]], dtype=torch.float64))
+
+
+def test_direct_sum_is_the_sum_of_its_parts_and_stores_nothing_large():
+    small = Subspace.span(torch.tensor([[1.0, 2.0]]))
+    index = torch.arange(20_000).reshape(2, 10_000).mT
+    space = Subspace.direct_sum([(index, small)])
+    assert (space.dim, space.ambient_dim) == (10_000, 20_000)
+    c = torch.randn(10_000, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    x = space.embed(c)
+    torch.testing.assert_close(x[10_000:], 2 * x[:10_000], atol=1e-12, rtol=0)
+    torch.testing.assert_close(space.coordinates(x), c, atol=1e-12, rtol=0)
+    assert "basis" not in space.__dict__
+
+
+def test_direct_sum_refuses_parts_that_overlap_or_do_not_fit():
+    mean = Subspace.from_orbits(torch.tensor([0, 0]))
+    with pytest.raises(ValueError, match="exactly once"):
+        Subspace.direct_sum([(torch.tensor([[0, 1], [1, 2]]), mean)])
+    with pytest.raises(ValueError, match=r"R\^3"):
+        Subspace.direct_sum([(torch.tensor([[0, 1, 2]]), mean)])
+    with pytest.raises(ValueError, match="one part or more"):
+        Subspace.direct_sum([])
+
+
+def test_a_copy_made_in_inference_mode_serves_training(space):
+    with torch.inference_mode():
+        space.project(torch.ones(space.ambient_dim))
+    c = torch.ones(space.dim, requires_grad=True)
+    space.storage.embed(c).square().sum().backward()
+    assert c.grad is not None
 
 
 def test_wrong_input_is_refused_with_what_to_do():

@@ -1,8 +1,9 @@
 """Linear subspaces as values, and the few solvers that produce them.
 
-A :class:`Subspace` of R^N is held in one of two forms behind one interface: a dense orthonormal basis, or *signed
-orbits*, i.e. a partition of the coordinates into classes on which a vector is constant up to a sign. The second form
-is what permutation-like symmetries give: it costs O(N) memory and its projection is exact to the last bit.
+A :class:`Subspace` of R^N is held in one of three forms behind one interface: a dense orthonormal basis; *signed
+orbits*, i.e. a partition of the coordinates into classes on which a vector is constant up to a sign, which is what
+permutation-like symmetries give, costs O(N) memory and projects exactly to the last bit; or a *direct sum* of copies
+of small subspaces on disjoint coordinates, which is what channels give.
 :func:`null_space`, :func:`intersect` and :func:`join` decide ranks in float64 with an explicit gap test
 (:func:`numerical_rank`) and raise :class:`AmbiguousRankError` instead of guessing.
 """

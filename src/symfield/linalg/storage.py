@@ -1,19 +1,21 @@
-"""The two forms in which a subspace is held; :class:`symfield.linalg.Subspace` is the public face of both.
+"""The forms in which a subspace is held; :class:`symfield.linalg.Subspace` is the public face of all of them.
 
 Each form has a ``shape`` (N, r), a dense ``basis`` and the actions ``coordinates``, ``embed`` and ``project`` on
-float64 tensors with any leading axes.
+floating tensors with any leading axes, in the tensor's own dtype.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import torch
 
 from symfield.linalg.signed_orbits import Orbits
 from symfield.typing import Tensor
 
-__all__ = ["Dense", "SignedOrbits", "working"]
+__all__ = ["Dense", "DirectSum", "SignedOrbits", "Storage", "working"]
 
 
 def working(x: Tensor) -> Tensor:
@@ -23,9 +25,9 @@ def working(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class _OnDevices:
-    """Copies of constant tensors on the devices where they were needed."""
+    """Copies of constant tensors in the dtypes and on the devices where they were needed."""
 
-    copies: dict[tuple[str, torch.device], Tensor] = field(default_factory=dict, init=False, repr=False)
+    copies: dict[tuple[str, torch.dtype, torch.device], Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def near(self, x: Tensor, *names: str) -> tuple[Tensor, ...]:
         """The named tensors on x's device; floating ones in x's dtype."""
@@ -36,9 +38,14 @@ class _OnDevices:
         dtype = x.dtype if value.is_floating_point() else value.dtype
         if value.device == x.device and value.dtype == dtype:
             return value
-        if (name, x.device) not in self.copies:
-            self.copies[name, x.device] = value.to(dtype=dtype, device=x.device)
-        return self.copies[name, x.device]
+        key = name, dtype, x.device
+        if key not in self.copies:
+            with torch.inference_mode(False):  # a copy made during inference must serve training too
+                self.copies[key] = value.to(dtype=dtype, device=x.device)
+        return self.copies[key]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "copies": {}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,3 +139,72 @@ class SignedOrbits(_OnDevices):
         """B Bᵀ x."""
         bins, signs = self.near(x, "bins", "signs")
         return self.means(x)[..., bins] * signs
+
+
+@dataclass(frozen=True, eq=False)
+class _Repeated(_OnDevices):
+    """The same small subspace of R^n on c disjoint sets of coordinates, ``index`` (c, n)."""
+
+    index: Tensor
+    inner: Dense | SignedOrbits
+
+    @property
+    def dim(self) -> int:
+        return self.index.shape[0] * self.inner.shape[1]
+
+    def gather(self, x: Tensor) -> Tensor:
+        (index,) = self.near(x, "index")
+        return x[..., index]
+
+
+@dataclass(frozen=True, eq=False)
+class DirectSum(_OnDevices):
+    """Small subspaces on disjoint sets of coordinates that together are all coordinates.
+
+    ``order[i]`` is the place of coordinate i in the concatenation of all parts.
+    """
+
+    parts: tuple[_Repeated, ...]
+    order: Tensor
+
+    @classmethod
+    def build(cls, parts: Sequence[tuple[Tensor, Dense | SignedOrbits]]) -> DirectSum:
+        """Check that the parts use every coordinate once."""
+        places = torch.cat([index.reshape(-1) for index, _ in parts])
+        order = places.argsort()
+        if not torch.equal(places[order], torch.arange(places.numel())):
+            raise ValueError("expected parts that use every coordinate exactly once, received others; check the index")
+        return cls(tuple(_Repeated(index, inner) for index, inner in parts), order)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, r)."""
+        return self.order.numel(), sum(part.dim for part in self.parts)
+
+    @property
+    def basis(self) -> Tensor:
+        """Dense orthonormal columns, (N, r)."""
+        return self.embed(torch.eye(self.shape[1], dtype=torch.float64)).mT.contiguous()
+
+    def coordinates(self, x: Tensor) -> Tensor:
+        """Bᵀ x."""
+        return torch.cat([part.inner.coordinates(part.gather(x)).flatten(-2) for part in self.parts], dim=-1)
+
+    def embed(self, c: Tensor) -> Tensor:
+        """B c."""
+        pieces = c.split([part.dim for part in self.parts], dim=-1)
+        shapes = [(part.index.shape[0], part.inner.shape[1]) for part in self.parts]
+        return self._scatter(
+            [part.inner.embed(y.unflatten(-1, s)) for part, y, s in zip(self.parts, pieces, shapes, strict=True)]
+        )
+
+    def project(self, x: Tensor) -> Tensor:
+        """B Bᵀ x."""
+        return self._scatter([part.inner.project(part.gather(x)) for part in self.parts])
+
+    def _scatter(self, pieces: list[Tensor]) -> Tensor:
+        (order,) = self.near(pieces[0], "order")
+        return torch.cat([piece.flatten(-2) for piece in pieces], dim=-1)[..., order]
+
+
+Storage: TypeAlias = Dense | SignedOrbits | DirectSum

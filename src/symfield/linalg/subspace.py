@@ -1,4 +1,4 @@
-"""A linear subspace of R^N as a frozen value, dense or by signed orbits.
+"""A linear subspace of R^N as a frozen value: dense, by signed orbits, or a direct sum of small ones.
 
 With an orthonormal basis B (N × r) of the subspace E: coordinates Bᵀx, embedding Bc, orthogonal projection
 P = B Bᵀ, distance ‖x − Px‖. In the orbit form E = {x : x_i = s_i c_{label(i)}}, the columns of B are the orbits' sign
@@ -9,6 +9,7 @@ The subspace is kept in float64 and the arithmetic is float64 whatever x is; res
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +17,7 @@ import torch
 
 from symfield.linalg.rank import numerical_rank
 from symfield.linalg.signed_orbits import Orbits
-from symfield.linalg.storage import Dense, SignedOrbits, working
+from symfield.linalg.storage import Dense, DirectSum, SignedOrbits, Storage, working
 from symfield.typing import Bool, Float, Int, Shaped, Tensor
 
 __all__ = ["Subspace"]
@@ -44,7 +45,7 @@ class Subspace:
         4.2426
     """
 
-    storage: Dense | SignedOrbits
+    storage: Storage
     residual: float = 0.0
 
     @classmethod
@@ -127,6 +128,40 @@ class Subspace:
         if not bool((signs.abs() == (labels >= 0)).all()):
             raise ValueError("expected signs +1 or -1, received other values; orbits relate coordinates up to a sign")
         return cls(SignedOrbits.build(Orbits(labels, signs)), residual)
+
+    @classmethod
+    def direct_sum(cls, parts: Sequence[tuple[Int[Tensor, "c n"], Subspace]]) -> Subspace:
+        """Small subspaces side by side: x belongs to it iff x[index] does for each row of each part.
+
+        Nothing of size N × r is stored, so that thousands of copies of a small subspace cost little.
+
+        Args:
+            parts: pairs of an index ``(c, n)`` into the coordinates and a subspace of R^n that holds on each row;
+                all rows together use every coordinate once.
+
+        Returns:
+            The subspace of R^N, N the number of all indices; its residual is the largest of the parts'.
+
+        Raises:
+            ValueError: if there is no part, a subspace does not fit its index, or a coordinate is missing or repeated.
+
+        Example:
+            >>> mean = Subspace.from_orbits(torch.tensor([0, 0]))
+            >>> pairs = Subspace.direct_sum([(torch.tensor([[0, 2], [1, 3]]), mean)])
+            >>> pairs.dim, pairs.project(torch.tensor([1.0, 10.0, 3.0, 30.0])).tolist()
+            (2, [2.0, 20.0, 2.0, 20.0])
+        """
+        if not parts:
+            raise ValueError("expected one part or more, received none; use Subspace.zero(n) for an empty subspace")
+        inner = []
+        for index, space in parts:
+            if index.shape[-1] != space.ambient_dim or isinstance(space.storage, DirectSum):
+                raise ValueError(
+                    f"expected a dense or orbit subspace of R^{index.shape[-1]} for an index of shape "
+                    f"{tuple(index.shape)}, received {space!r}; nested sums are flattened by combining their indices"
+                )
+            inner.append((index.detach().cpu().long(), space.storage))
+        return cls(DirectSum.build(inner), max(space.residual for _, space in parts))
 
     @classmethod
     def zero(cls, n: int) -> Subspace:
@@ -292,7 +327,7 @@ class Subspace:
         return torch.where(sines < cosines, torch.asin(sines), torch.acos(cosines))
 
     def __repr__(self) -> str:
-        form = "dense" if self.orbits is None else "orbits"
+        form = {Dense: "dense", SignedOrbits: "orbits", DirectSum: "sum"}[type(self.storage)]
         return f"Subspace(dim={self.dim}, ambient_dim={self.ambient_dim}, form={form}, residual={self.residual:.1e})"
 
     def _accept(self, x: Tensor, size: int) -> Tensor:
