@@ -326,6 +326,6 @@ def _require_one_group(parts: tuple[Representation, ...]) -> None:
             )
 
 
-def _kron(a: Float[Tensor, "*b i j"], b: Float[Tensor, "*b k l"]) -> Float[Tensor, "*b m n"]:
+def _kron(a: Float[Tensor, "*a i j"], b: Float[Tensor, "*b k l"]) -> Float[Tensor, "..."]:
     product = a.unsqueeze(-1).unsqueeze(-3) * b.unsqueeze(-2).unsqueeze(-4)
     return product.flatten(-2).flatten(-3, -2)

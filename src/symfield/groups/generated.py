@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-from symfield.groups.group import MAX_ELEMENTS, Group
+from symfield.groups.group import MAX_ELEMENTS, Group, stack_float64
 from symfield.random import integers
 from symfield.typing import Float, Generator, Int, Tensor
 
@@ -205,15 +205,12 @@ def generated_by(matrices: Tensor | Sequence[Any], max_order: int = 10_000) -> G
 
 
 def _as_matrices(matrices: Tensor | Sequence[Any]) -> Float[Tensor, "k q q"]:
-    rows = [torch.as_tensor(matrix, dtype=torch.float64).detach().cpu() for matrix in matrices]
-    if not rows or rows[0].dim() != 2 or rows[0].shape[0] != rows[0].shape[1] or rows[0].numel() == 0:
+    generators = stack_float64(matrices)
+    if generators.dim() != 3 or generators.shape[1] != generators.shape[2] or generators.numel() == 0:
         raise ValueError(
-            f"expected one square matrix or more, received {len(rows)} of shapes {[tuple(r.shape) for r in rows]}; "
-            "pass a list of (q, q) matrices or a tensor of shape (k, q, q)"
+            f"expected one square matrix or more, received shape {tuple(generators.shape)}; pass a list of (q, q) "
+            "matrices or a tensor of shape (k, q, q)"
         )
-    if any(row.shape != rows[0].shape for row in rows):
-        raise ValueError(f"expected square matrices of one size, received shapes {[tuple(r.shape) for r in rows]}")
-    generators = torch.stack(rows)
     if not bool(generators.isfinite().all()):
         raise ValueError("expected finite matrices, received NaN or infinity; check how the generators were computed")
     error = (generators.mT @ generators - torch.eye(generators.shape[-1], dtype=torch.float64)).flatten(1).norm(dim=-1)

@@ -8,6 +8,8 @@ broadcast. Every group has a *defining representation* by orthogonal matrices of
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -190,3 +192,17 @@ def take(x: Tensor, index: Int[Tensor, "*b n"]) -> Tensor:
     return torch.take_along_dim(
         x.reshape(*[1] * (dims - x.dim()), *x.shape), index.reshape(*[1] * (dims - index.dim()), *index.shape), dim=-1
     )
+
+
+def stack_float64(matrices: Tensor | Sequence[Any]) -> Float[Tensor, "..."]:
+    """A tensor, or a list of arrays of one shape, as one float64 tensor on the CPU that shares no memory with them.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if isinstance(matrices, Tensor):
+        return matrices.detach().to("cpu", torch.float64, copy=True)
+    rows = [torch.as_tensor(matrix, dtype=torch.float64).detach().cpu() for matrix in matrices]
+    if any(row.shape != rows[0].shape for row in rows):
+        raise ValueError(f"expected square matrices of one size, received shapes {[tuple(row.shape) for row in rows]}")
+    return torch.stack(rows) if rows else torch.zeros(0, dtype=torch.float64)

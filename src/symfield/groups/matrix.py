@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from symfield.groups.group import Group
+from symfield.groups.group import Group, stack_float64
 from symfield.groups.orthogonal import Orthogonal
 from symfield.groups.product import DirectProduct
 from symfield.groups.representation import Representation
@@ -59,7 +59,7 @@ class Matrix(Representation):
     _fields: ClassVar[tuple[str, ...]] = ("group", "images")
 
     def __init__(self, group: Group, matrices_of_generators: Tensor | Sequence[Any]) -> None:
-        images = torch.as_tensor(matrices_of_generators).detach().to("cpu", torch.float64, copy=True)
+        images = stack_float64(matrices_of_generators)
         k, j = len(group.generators), len(group.lie_algebra)
         if images.dim() != 3 or len(images) != k + j or images.shape[1] != images.shape[2] or images.shape[1] == 0:
             raise ValueError(

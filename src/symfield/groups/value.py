@@ -57,4 +57,6 @@ def _hashable(value: Any) -> Hashable:
 
 
 def _text(value: Any) -> str:
-    return repr(value.tolist()) if isinstance(value, Tensor) else repr(value)
+    if not isinstance(value, Tensor):
+        return repr(value)
+    return repr(value.tolist()) if len(value) else f"torch.zeros({tuple(value.shape)}, dtype={value.dtype})"
