@@ -41,7 +41,7 @@ def ravel(tree: Params) -> tuple[Float[Tensor, " p"], Callable[[Tensor], Params]
             raise ValueError(f"expected a vector of {total} entries, received {flat.shape[-1]}; pass one made by ravel")
         parts = flat.split(sizes, dim=-1)
         return {
-            name: part.reshape(*flat.shape[:-1], *shape)
+            name: part.reshape((*flat.shape[:-1], *shape))
             for (name, shape), part in zip(shapes.items(), parts, strict=True)
         }
 
