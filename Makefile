@@ -14,7 +14,6 @@ PYTEST_FLAGS ?=
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo test slow lint docs bench clean distclean
@@ -27,15 +26,16 @@ help: ## Show this list
 	@echo "Variables: PYTHON=python3.12  VENV=.venv  OUT=demo  JOBS=2  PIP_FLAGS=  PYTEST_FLAGS="
 
 demo: $(READY)-demo ## Compute the teacher-student results and write a report (under three minutes)
-	@$(BIN)/symfield run maass2024_laws --preset quick --out $(OUT)
-	@$(BIN)/symfield run maass2024_clouds --preset quick --out $(OUT)
+	@$(BIN)/symfield run maass2024_laws --preset quick --jobs $(JOBS) --out $(OUT)
+	@$(BIN)/symfield run maass2024_clouds --preset quick --jobs $(JOBS) --out $(OUT)
 	@$(BIN)/symfield report maass2024_laws maass2024_clouds --out $(OUT)
+	@echo "Open $(OUT)/report.html in a browser; it needs no network."
 
 test: $(READY)-dev ## Run the tests (PYTEST_FLAGS="-k laws" for a part of them)
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(PYTEST_FLAGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(PYTEST_FLAGS)
 
 slow: $(READY)-dev ## Run the full statistical versions of the claims (minutes)
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m slow $(PYTEST_FLAGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m slow $(PYTEST_FLAGS)
 
 lint: $(READY)-dev ## Check style, format, layers and types
 	@$(BIN)/ruff check --quiet
