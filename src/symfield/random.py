@@ -59,9 +59,7 @@ def normal(shape: Sequence[int], *, generator: Generator, like: Tensor, std: flo
     return (draw if std == 1.0 else draw.mul_(std)).to(like.device)
 
 
-def uniform(
-    shape: Sequence[int], *, generator: Generator, like: Tensor, low: float = 0.0, high: float = 1.0
-) -> Tensor:
+def uniform(shape: Sequence[int], *, generator: Generator, like: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
     """Independent uniform numbers on [low, high).
 
     Args:
@@ -83,9 +81,7 @@ def uniform(
     return (low + (high - low) * draw).to(like.device)
 
 
-def integers(
-    low: int, high: int, shape: Sequence[int], *, generator: Generator, like: Tensor | None = None
-) -> Tensor:
+def integers(low: int, high: int, shape: Sequence[int], *, generator: Generator, like: Tensor | None = None) -> Tensor:
     """Independent uniform integers in [low, high).
 
     Args:

@@ -15,11 +15,11 @@ from torch import Tensor
 
 __all__ = ["Bool", "Float", "Generator", "Int", "Map", "Params", "Shaped", "Tensor"]
 
-#: Source of randomness; always passed explicitly.
 Generator: TypeAlias = torch.Generator
+"""Source of randomness; always passed explicitly."""
 
-#: A function between spaces of tensors, ``(*batch, d) -> (*batch, o)``.
 Map: TypeAlias = Callable[[Tensor], Tensor]
+"""A function between spaces of tensors, ``(*batch, d) -> (*batch, o)``."""
 
-#: Parameters of a model by name.
 Params: TypeAlias = dict[str, Tensor]
+"""Parameters of a model by name."""
