@@ -3,6 +3,8 @@
 - laws: :func:`orbit` (μ^G), :func:`project` (μ^E), samplers of weakly and strongly invariant laws;
 - objectives: :func:`vanilla`, :func:`augmented` (DA), :func:`averaged` (FA), :func:`constrained` (EA), :func:`coupled`;
 - training: :class:`Flow`, :func:`step`, :func:`integrate`;
+- the population itself: :func:`sampled_population`, :func:`gaussian_erf_population`, :func:`population_flow`,
+  :func:`transverse_stability`;
 - distances and risks: :func:`wasserstein2`, :func:`relative_measure_distance`, :func:`equivariance_gap`.
 
 References:
@@ -18,6 +20,7 @@ from symfield.meanfield.distances import (
     wasserstein2,
 )
 from symfield.meanfield.flow import Diverged, Flow, State, integrate, inverse_width, step
+from symfield.meanfield.gaussian_erf import GaussianErfPopulation, erf_kernel, gaussian_erf_population
 from symfield.meanfield.inner import Block, Inner, fused_loop, inner_loop, particle_loop
 from symfield.meanfield.laws import (
     Sampler,
@@ -28,6 +31,9 @@ from symfield.meanfield.laws import (
     sample_weakly_invariant,
 )
 from symfield.meanfield.losses import AutogradLoss, Loss, Squared, half_squared, loss_of, squared
+from symfield.meanfield.population import Population, SampledPopulation, sampled_population
+from symfield.meanfield.population_flow import Trajectory, energy, population_flow, velocity
+from symfield.meanfield.quadrature import Nodes, gauss_hermite, gaussian_nodes, refine, sobol
 from symfield.meanfield.risks import averaged_ensemble, equivariance_gap, squared_distance
 from symfield.meanfield.schemes import (
     Coupled,
@@ -38,6 +44,13 @@ from symfield.meanfield.schemes import (
     constrained,
     coupled,
     vanilla,
+)
+from symfield.meanfield.stability import (
+    StabilityReport,
+    TransverseGrowth,
+    transverse_growth,
+    transverse_operator,
+    transverse_stability,
 )
 
 __all__ = [
@@ -84,4 +97,24 @@ __all__ = [
     "averaged_ensemble",
     "equivariance_gap",
     "squared_distance",
+    "Nodes",
+    "gauss_hermite",
+    "sobol",
+    "refine",
+    "gaussian_nodes",
+    "Population",
+    "sampled_population",
+    "SampledPopulation",
+    "gaussian_erf_population",
+    "GaussianErfPopulation",
+    "erf_kernel",
+    "population_flow",
+    "Trajectory",
+    "velocity",
+    "energy",
+    "transverse_stability",
+    "StabilityReport",
+    "transverse_operator",
+    "transverse_growth",
+    "TransverseGrowth",
 ]

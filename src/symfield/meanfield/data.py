@@ -60,8 +60,8 @@ class Arrays:
         y: targets, shape ``(s, o)``.
     """
 
-    x: Float[Tensor, "s d"]
-    y: Float[Tensor, "s o"]
+    x: Float[Tensor, "..."]
+    y: Float[Tensor, "..."]
 
     def __post_init__(self) -> None:
         if self.x.ndim != 2 or self.y.ndim != 2 or len(self.x) != len(self.y) or len(self.x) == 0:

@@ -38,7 +38,7 @@ __all__ = [
 _MAX_PIVOTS = 10**8
 
 
-def wasserstein2(x: Float[Tensor, "*r n p"], y: Float[Tensor, "*r k p"]) -> Float[Tensor, "*r"]:
+def wasserstein2(x: Float[Tensor, "..."], y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """The 2-Wasserstein distance W₂ between clouds of equally weighted particles, solved exactly in float64.
 
     Args:
@@ -61,8 +61,8 @@ def wasserstein2(x: Float[Tensor, "*r n p"], y: Float[Tensor, "*r k p"]) -> Floa
 
 
 def relative_measure_distance(
-    x: Float[Tensor, "*r n p"], y: Float[Tensor, "*r k p"], *, squared: bool = False
-) -> Float[Tensor, "*r"]:
+    x: Float[Tensor, "..."], y: Float[Tensor, "..."], *, squared: bool = False
+) -> Float[Tensor, "..."]:
     """RMD(μ, ν) = W₂(μ, ν) / sqrt(2 E_μ‖Z‖² + 2 E_ν‖Z‖²), in [0, 1].
 
     Args:
@@ -90,8 +90,8 @@ def relative_measure_distance(
 
 
 def distance_to_projection(
-    z: Float[Tensor, "*r n p"], subspace: Subspace, *, squared: bool = False
-) -> Float[Tensor, "*r"]:
+    z: Float[Tensor, "..."], subspace: Subspace, *, squared: bool = False
+) -> Float[Tensor, "..."]:
     """RMD(ν, ν^E) from a cloud to its projection on a subspace, in closed form; at most sqrt(½).
 
     Args:
@@ -117,7 +117,7 @@ def distance_to_projection(
     return _relative(off, 2 * off + 4 * on, squared=squared)
 
 
-def distance_to_orbit(z: Float[Tensor, "*r n p"], rep: Representation, *, squared: bool = False) -> Float[Tensor, "*r"]:
+def distance_to_orbit(z: Float[Tensor, "..."], rep: Representation, *, squared: bool = False) -> Float[Tensor, "..."]:
     """RMD(ν, ν^G) from a cloud to its symmetrised law, for a finite group: zero exactly for WI clouds.
 
     Args:

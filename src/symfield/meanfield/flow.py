@@ -32,7 +32,7 @@ from symfield.units import Unit, check_shapes
 
 __all__ = ["Diverged", "Flow", "State", "integrate", "inverse_width", "step"]
 
-_BLOCK_ENTRIES = 2**20
+_BLOCK_ENTRIES = 2**17
 _BLOCK_STEPS = 256
 
 
@@ -180,15 +180,15 @@ class State(NamedTuple):
 
 
 def step(
-    z: Float[Tensor, "*r n p"],
+    z: Float[Tensor, "..."],
     objective: Objective,
-    x: Float[Tensor, "*#r b d"],
-    y: Float[Tensor, "*#r b o"],
+    x: Float[Tensor, "..."],
+    y: Float[Tensor, "..."],
     *,
     flow: Flow,
     index: int = 0,
     generator: Generator | None = None,
-) -> Float[Tensor, "*r n p"]:
+) -> Float[Tensor, "..."]:
     """One step of (projected) noisy SGD on a given batch.
 
     Args:
@@ -230,12 +230,12 @@ def step(
 
 
 def integrate(
-    z0: Float[Tensor, "*r n p"],
+    z0: Float[Tensor, "..."],
     objective: Objective | Coupled,
     *,
     flow: Flow,
     data: Data | tuple[Tensor, Tensor],
-    generator: Generator,
+    generator: Generator | Sequence[Generator],
     inner: Inner | None = None,
 ) -> Iterator[State]:
     """Train from an initial cloud to the horizon, yielding states on the way.
@@ -252,7 +252,8 @@ def integrate(
         objective: what to descend.
         flow: step law, horizon, τ, β, noise, batch, records.
         data: a source of fresh samples, or arrays ``(x, y)`` to draw mini-batches from.
-        generator: source of all randomness.
+        generator: source of all randomness, or one for each run (in the order of the flattened leading axes, schemes
+            left out): then a run is the same whatever other runs are beside it.
         inner: the inner loop; chosen for unit, loss and device when absent (see :mod:`symfield.meanfield.inner`).
 
     Yields:
@@ -285,7 +286,10 @@ def integrate(
         raise ValueError("expected a finite initial cloud, received NaN or infinity")
     n, p = cloud.shape[-2:]
     z = torch.stack([s.restrict(c) for s, c in zip(schemes, cloud, strict=True)]).reshape(len(schemes), -1, n, p)
-    return _run(z, z0.shape, schemes, flow, stream(data), generator, inner or inner_loop(schemes, z))
+    sources = (generator,) if isinstance(generator, torch.Generator) else tuple(generator)
+    if len(sources) not in (1, z.shape[1]):
+        raise ValueError(f"expected one generator, or one for each of {z.shape[1]} runs, received {len(sources)}")
+    return _run(z, z0.shape, schemes, flow, stream(data), sources, inner or inner_loop(schemes, z))
 
 
 def _run(
@@ -294,22 +298,22 @@ def _run(
     schemes: Sequence[Objective],
     flow: Flow,
     data: Data,
-    generator: Generator,
+    generators: Sequence[Generator],
     inner: Inner,
 ) -> Iterator[State]:
     (_, runs, n, p), unit = z.shape, schemes[0].unit
-    data_stream, noise_stream, frame_stream = random.split(generator, 3)
+    data_streams, noise_streams, frame_streams = zip(*(random.split(g, 3) for g in generators), strict=True)
     total, epsilon = flow.steps(n), flow.epsilon(n)
     records = flow.record_steps(n)
-    length = _block_length(runs * (n * p * (flow.beta > 0) + flow.batch * (unit.in_dim + unit.out_dim)))
+    length = _block_length(n * p * (flow.beta > 0) + flow.batch * (unit.in_dim + unit.out_dim))
     yield State(0, 0.0, z.reshape(shape))
     for start in range(0, total, length):
-        # Blocks depend on shapes alone, so what is drawn does not depend on what is recorded.
+        # Blocks depend on the shape of one run alone: what is drawn does not depend on what is recorded or run beside.
         stop = min(start + length, total)
-        x, y = _batches(data, unit, (stop - start, runs, flow.batch), data_stream, z)
+        x, y = _batches(data, unit, (stop - start, runs, flow.batch), data_streams, z)
         sizes = torch.tensor([flow.step_size(k, n) for k in range(start, stop)], dtype=torch.float64)
-        noise = _noise(flow, sizes, (runs, p, n), noise_stream, z)
-        block = Block(draw_virtuals(schemes, x, y, generator=frame_stream), sizes, noise, flow.tau)
+        noise = _noise(flow, sizes, (runs, p, n), noise_streams, z)
+        block = Block(draw_virtuals(schemes, x, y, generators=frame_streams), sizes, noise, flow.tau)
         cuts = [start, *(k for k in records if start < k < stop), stop]
         for low, high in itertools.pairwise(cuts):
             before, window = z, slice(low - start, high - start)
@@ -326,19 +330,29 @@ def _block_length(entries: int) -> int:
 
 
 def _batches(
-    data: Data, unit: Unit, shape: tuple[int, ...], generator: Generator, like: Tensor
+    data: Data, unit: Unit, shape: tuple[int, int, int], generators: Sequence[Generator], like: Tensor
 ) -> tuple[Tensor, Tensor]:
-    x, y = data(shape, generator=generator, like=like)
+    if len(generators) == 1:
+        x, y = data(shape, generator=generators[0], like=like)
+    else:
+        alone = [data((shape[0], shape[2]), generator=g, like=like) for g in generators]
+        x, y = (torch.stack(part, dim=1) for part in zip(*alone, strict=True))
     check_targets(unit, x, y)
     if not (x.isfinite().all() and y.isfinite().all()):
         raise ValueError("the data source gave NaN or infinity; clean the data or bound the target")
     return x, y
 
 
-def _noise(flow: Flow, sizes: Tensor, shape: tuple[int, ...], generator: Generator, like: Tensor) -> Tensor | None:
+def _noise(
+    flow: Flow, sizes: Tensor, shape: tuple[int, int, int], generators: Sequence[Generator], like: Tensor
+) -> Tensor | None:
     if flow.beta == 0:
         return None
-    draw = random.normal((len(sizes), *shape), generator=generator, like=like)
+    if len(generators) == 1:
+        draw = random.normal((len(sizes), *shape), generator=generators[0], like=like)
+    else:
+        alone = [random.normal((len(sizes), *shape[1:]), generator=g, like=like) for g in generators]
+        draw = torch.stack(alone, dim=1)
     draw.mul_((2 * flow.beta * sizes).sqrt().to(like).view(-1, 1, 1, 1))
     if flow.noise is None:
         return draw

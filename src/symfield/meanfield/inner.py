@@ -10,9 +10,9 @@ one kernel call, with the averaging of FA and the projection of EA as small matr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, TypeAlias
 
 import torch
 
@@ -44,11 +44,8 @@ class Block(NamedTuple):
     tau: float
 
 
-class Inner(Protocol):
-    """An inner loop: advances clouds ``(schemes, r, n, p)`` through the steps of a window of a block."""
-
-    def __call__(self, z: Tensor, block: Block, window: slice) -> Tensor:
-        """The clouds after the steps of the window."""
+#: An inner loop: ``(z, block, window)`` to the clouds ``(schemes, r, n, p)`` after the steps of the window.
+Inner: TypeAlias = Callable[[Tensor, Block, slice], Tensor]
 
 
 def inner_loop(schemes: Sequence[Objective], z: Tensor) -> Inner:
@@ -64,14 +61,16 @@ def inner_loop(schemes: Sequence[Objective], z: Tensor) -> Inner:
     return fused_loop(schemes) if supports_fusion(schemes) and z.is_floating_point() else particle_loop(schemes)
 
 
-def draw_virtuals(schemes: Sequence[Objective], x: Tensor, y: Tensor, *, generator: Generator) -> tuple[Virtual, ...]:
+def draw_virtuals(
+    schemes: Sequence[Objective], x: Tensor, y: Tensor, *, generators: Sequence[Generator]
+) -> tuple[Virtual, ...]:
     """Virtual samples for every scheme; schemes with equal frames share theirs (and so the drawn elements).
 
     Args:
         schemes: the objectives.
         x: inputs, shape ``(K, r, b, d)``.
         y: targets, shape ``(K, r, b, o)``.
-        generator: source of randomness of sampled frames.
+        generators: sources of randomness of sampled frames: one, or one for each run.
 
     Returns:
         One :class:`~symfield.meanfield.Virtual` for a scheme, the same object where shared.
@@ -81,10 +80,27 @@ def draw_virtuals(schemes: Sequence[Objective], x: Tensor, y: Tensor, *, generat
     for scheme in schemes:
         virtual = next((v for other, v in made if _same_source(other, scheme)), None)
         if virtual is None:
-            virtual = scheme.virtual(x, y, generator=generator)
+            if scheme.frame is None or isinstance(scheme.frame, Uniform) or len(generators) == 1:
+                virtual = scheme.virtual(x, y, generator=generators[0])
+            else:
+                alone = [
+                    scheme.virtual(x[:, run : run + 1], y[:, run : run + 1], generator=g)
+                    for run, g in enumerate(generators)
+                ]
+                virtual = _side_by_side(alone)
             made.append((scheme, virtual))
         result.append(virtual)
     return tuple(result)
+
+
+def _side_by_side(parts: Sequence[Virtual]) -> Virtual:
+    """Virtual samples of single runs as those of all runs."""
+    x, y, target = (torch.cat([part[i] for part in parts], dim=1) for i in range(3))
+    poses = [part.poses for part in parts if part.poses is not None]
+    g, inverse = (torch.cat([getattr(p, name) for p in poses], dim=2) for name in ("g", "inverse"))
+    batch = parts[0].target.shape[:-1]
+    w = torch.cat([p.w.expand(len(p.w), *batch) for p in poses], dim=2)
+    return Virtual(x, y, target, Poses(g, w, inverse))
 
 
 def _same_source(a: Objective, b: Objective) -> bool:
@@ -156,7 +172,7 @@ class _Group:
     gradient_maps: Tensor | None  # (members, p, p), float64
 
 
-def fused_loop(schemes: Sequence[Objective], advance: kernels.Advance = kernels.advance) -> Inner:
+def fused_loop(schemes: Sequence[Objective], advance: kernels.Backend = kernels.advance) -> Inner:
     """The loop that advances whole blocks inside :mod:`symfield.meanfield.kernels`.
 
     Args:

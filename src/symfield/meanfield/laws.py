@@ -26,7 +26,7 @@ __all__ = ["Sampler", "gaussian", "orbit", "project", "sample_strongly_invariant
 Sampler: TypeAlias = Callable[..., Tensor]
 
 
-def orbit(z: Float[Tensor, "*r n p"], rep: Representation) -> Float[Tensor, "*r kn p"]:
+def orbit(z: Float[Tensor, "..."], rep: Representation) -> Float[Tensor, "*r kn p"]:
     """The symmetrised law μ^G of a cloud, for a finite group: the |G|·n particles M_g z_i.
 
     Args:
@@ -56,7 +56,7 @@ def orbit(z: Float[Tensor, "*r n p"], rep: Representation) -> Float[Tensor, "*r 
     return rep.act(g, z.unsqueeze(0)).expand(count, *z.shape).movedim(0, -3).flatten(-3, -2)
 
 
-def project(z: Float[Tensor, "*r n p"], subspace: Subspace) -> Float[Tensor, "*r n p"]:
+def project(z: Float[Tensor, "..."], subspace: Subspace) -> Float[Tensor, "*r n p"]:
     """The projected law μ^E of a cloud: every particle replaced by P_E z_i.
 
     Args:

@@ -104,7 +104,7 @@ class Objective:
         return z if self.subspace is None else self.subspace.project(z)
 
     def cotangent(
-        self, prediction: Float[Tensor, "*r mb o"], virtual: Virtual, weight: Float[Tensor, "*#r b"] | None = None
+        self, prediction: Float[Tensor, "*r mb o"], virtual: Virtual, weight: Float[Tensor, "..."] | None = None
     ) -> Float[Tensor, "*r mb o"]:
         """The gradient of the batch risk in the predictions at the virtual samples.
 
@@ -130,11 +130,11 @@ class Objective:
 
     def risk(
         self,
-        z: Float[Tensor, "*#r n p"],
-        x: Float[Tensor, "*#r b d"],
-        y: Float[Tensor, "*#r b o"],
+        z: Float[Tensor, "..."],
+        x: Float[Tensor, "..."],
+        y: Float[Tensor, "..."],
         *,
-        weight: Float[Tensor, "*#r b"] | None = None,
+        weight: Float[Tensor, "..."] | None = None,
         generator: Generator | None = None,
     ) -> Float[Tensor, "..."]:
         """The risk of a cloud on a sample.
@@ -169,11 +169,11 @@ class Objective:
 
     def gradient(
         self,
-        z: Float[Tensor, "*#r n p"],
-        x: Float[Tensor, "*#r b d"],
-        y: Float[Tensor, "*#r b o"],
+        z: Float[Tensor, "..."],
+        x: Float[Tensor, "..."],
+        y: Float[Tensor, "..."],
         *,
-        weight: Float[Tensor, "*#r b"] | None = None,
+        weight: Float[Tensor, "..."] | None = None,
         generator: Generator | None = None,
     ) -> Float[Tensor, "..."]:
         """The particle gradient D_μF(μ, z_i): n times the gradient of the risk in z_i.

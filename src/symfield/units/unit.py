@@ -104,7 +104,7 @@ class Unit(ABC):
         )
 
 
-def ensemble(unit: Unit, x: Float[Tensor, "*#r b d"], z: Float[Tensor, "*#r n p"]) -> Float[Tensor, "..."]:
+def ensemble(unit: Unit, x: Float[Tensor, "..."], z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """The ensemble Φ(x) = (1/n) Σ_i σ_*(x; z_i).
 
     Args:
