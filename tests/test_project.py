@@ -85,7 +85,7 @@ UNWANTED = {
     "an unfinished place": r"\b(TODO|FIXME|XXX|HACK)\b",
     "a path of one machine": r"(?<![\w.])/(home|root|work|Users)/\w",
     "an issue number": r"\b[Ii]ssue #?\d",
-    "a name that says nothing": r"\b(from|import) \S*\b(utils|helpers)\b",
+    "a name that says nothing": r"\bsymfield\S*\.(utils|helpers|common|misc)\b",
     "somebody's own notes": r"\bshared/specs?\b|\bthe spec\b|(?i:\bchat ?gpt\b|\bLLM\b|\bcopilot\b)",
 }
 
