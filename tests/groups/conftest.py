@@ -129,8 +129,8 @@ def _representations() -> list[Representation]:
     square = generated_by([[[0.0, 1.0], [1.0, 0.0]], [[-1.0, 0.0], [0.0, 1.0]]])
     return [
         *(Defining(group) for group, _ in GROUPS),
-        *(Sign(group) for group, _ in GROUPS),
-        *(Regular(group) for group, order in GROUPS if order is not None and order <= 60),
+        *(Sign(group) for group in (c6, d5, s4, Alternating(4), flips, o3, so3, mixed, QUATERNION)),
+        *(Regular(group) for group in (Cyclic(1), Dihedral(2), s3, Alternating(4), flips, finite, QUATERNION)),
         Trivial(s3, 3),
         Trivial(so3, 2),
         Trivial(mixed),

@@ -19,7 +19,9 @@ def rotation(angle: float) -> torch.Tensor:
 
 def conjugated(matrices: torch.Tensor, seed: int = 0) -> torch.Tensor:
     """The same matrices in a random orthonormal basis, where no entry is round."""
-    q = torch.linalg.qr(torch.randn(matrices.shape[-1:] * 2, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE))[0]
+    q = torch.linalg.qr(
+        torch.randn(matrices.shape[-1:] * 2, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
+    )[0]
     return q @ matrices @ q.mT
 
 
@@ -109,7 +111,9 @@ def test_the_group_does_not_share_memory_with_the_matrices_given() -> None:
 
 @pytest.mark.parametrize("angle", [1.0, 2 * math.pi * math.sqrt(2), 2 * math.pi / 7 + 1e-5, 1e-4])
 def test_rotations_that_never_return_are_detected_long_before_the_limit(angle: float) -> None:
-    with pytest.raises(ValueError, match=r"finite group of at most 10000 elements, received some with a product at dist"):
+    with pytest.raises(
+        ValueError, match=r"finite group of at most 10000 elements, received some with a product at dist"
+    ):
         generated_by([rotation(angle)])
 
 

@@ -116,7 +116,8 @@ def test_lie_algebra_is_a_basis_of_skew_matrices_closed_under_brackets(group: Gr
     assert_same(basis, -basis.mT)
     brackets = basis[:, None] @ basis[None] - basis[None] @ basis[:, None]
     span = torch.linalg.qr(basis.flatten(1).mT)[0]
-    assert torch.linalg.matrix_rank(basis.flatten(1)) == len(basis) if len(basis) else True
+    if len(basis):
+        assert int(torch.linalg.matrix_rank(basis.flatten(1))) == len(basis)
     flat = brackets.flatten(2)
     assert_same(flat @ span @ span.mT, flat)
 
@@ -175,12 +176,11 @@ def test_finite_groups_are_sampled_uniformly(group_and_order: tuple[Group, int |
     assert float((counts - 100).square().sum() / 100) < chi_square_quantile(order - 1)
 
 
-@pytest.mark.parametrize("group", [Orthogonal(2), Orthogonal(3), Orthogonal(5), SpecialOrthogonal(2), SpecialOrthogonal(3)])
+@pytest.mark.parametrize(
+    "group", [Orthogonal(2), Orthogonal(3), Orthogonal(5), SpecialOrthogonal(2), SpecialOrthogonal(3)]
+)
 def test_orthogonal_groups_are_sampled_by_haar_measure(group: Group) -> None:
-    """Moments of 40 000 draws: E g = 0, E g_ij g_kl = δ_ik δ_jl / n, E g_11⁴ = 3 / (n(n + 2)), within 0.02.
-
-    E g g for SO(2) has the further invariant ε ε, which these entries avoid.
-    """
+    """Moments of 40 000 draws: E g = 0, E g_ij g_kl = δ_ik δ_jl / n, E g_11⁴ = 3 / (n(n + 2)), within 0.02."""
     n = group.degree
     g = group.sample(40_000, generator=seeded(2))
     assert float(g.mean(dim=0).abs().max()) < 0.02
@@ -189,8 +189,8 @@ def test_orthogonal_groups_are_sampled_by_haar_measure(group: Group) -> None:
     assert abs(float(g[:, 0, 0].pow(4).mean()) - 3 / (n * (n + 2))) < 0.02
 
 
-def test_haar_measure_is_invariant_under_translation() -> None:
-    """The law of trace(hg) is that of trace(g): Kolmogorov distance of 20 000 draws below 0.02."""
+def test_translated_draws_of_rotations_have_the_law_of_haar_rotations() -> None:
+    """trace(hg) for fixed h has the exact law of the trace: Kolmogorov distance of 20 000 draws below 0.02."""
     group = SpecialOrthogonal(3)
     h = group.exp(1.1 * group.lie_algebra[0] - 0.4 * group.lie_algebra[2])
     g = group.sample(20_000, generator=seeded(4))
@@ -239,23 +239,33 @@ def test_alternating_draws_are_even() -> None:
 
 @pytest.mark.parametrize(
     ("group", "count"),
-    [(Symmetric(2), 1), (Symmetric(9), 2), (Alternating(3), 1), (Alternating(8), 2), (Alternating(9), 2), (Cyclic(1), 0)]
-    + [(Dihedral(1), 1), (Dihedral(4), 2), (SignFlips(3), 3), (Orthogonal(4), 1), (SpecialOrthogonal(4), 0)],
+    [
+        (Symmetric(2), 1),
+        (Symmetric(9), 2),
+        (Alternating(3), 1),
+        (Alternating(8), 2),
+        (Alternating(9), 2),
+        (Cyclic(1), 0),
+        (Dihedral(1), 1),
+        (Dihedral(4), 2),
+        (SignFlips(3), 3),
+        (Orthogonal(4), 1),
+        (SpecialOrthogonal(4), 0),
+    ],
     ids=str,
 )
 def test_generating_sets_are_minimal(group: Group, count: int) -> None:
     assert len(group.generators) == count
 
 
-@pytest.mark.parametrize("n", [9, 20, 300])
+@pytest.mark.parametrize("n", [20, 300])
 def test_large_permutation_groups_work_without_listing_elements(n: int) -> None:
     group = Symmetric(n)
     g, h = group.sample(2, generator=seeded())
     assert group.order == math.factorial(n)
     assert int(group.determinant(group.compose(g, h))) == int(group.determinant(g) * group.determinant(h))
-    if n > 9:
-        with pytest.raises(ValueError, match=r"at most 1000000 elements.*sample"):
-            group.index(g)
+    with pytest.raises(ValueError, match=r"at most 1000000 elements.*sample"):
+        group.index(g)
 
 
 def test_dihedral_reflections_invert_rotations() -> None:
@@ -290,7 +300,7 @@ def test_direct_products_act_factor_by_factor() -> None:
     assert torch.equal(back[0], g)
     assert torch.equal(back[1], h)
     assert back[0].dtype == torch.int64
-    assert group.join(g[:, None], h).shape == (25 // 5, 5, 7)
+    assert group.join(g[:, None], h).shape == (5, 5, 7)
     squared = group.split(group.compose(packed, packed))
     assert torch.equal(squared[0], s3.compose(g, g))
     assert_same(group.defining_matrix(packed)[:, 3:, 3:], h)

@@ -218,6 +218,8 @@ class Planar(Representation):
                 f"expected a cyclic or dihedral group, received {group}; for a factor of a product use "
                 "Factor(group, i, Planar(...)), for others Matrix or generated_by"
             )
+        if not isinstance(frequency, int):
+            raise ValueError(f"expected an integer frequency, received {frequency!r}; others are no representation")
         self._set(group=group, frequency=frequency)
 
     @property

@@ -112,7 +112,7 @@ class Permutation(Representation):
         if not bool(holds.all()):
             raise ValueError(
                 f"expected images that represent {self.group}: {claim}, but {int((~holds).sum())} of {holds.numel()} "
-                "products differ; give the images in the order of group.generators, as images of points"
+                "places differ; give the images in the order of group.generators, as images of points"
             )
 
     def __str__(self) -> str:

@@ -247,7 +247,9 @@ class Representation(Value, ABC):
 
         if not isinstance(k, int) or k < 0:
             raise ValueError(f"expected a tensor power k >= 0, received k = {k!r}; a ** 0 is trivial")
-        return Tensored(*(self,) * k) if k else Trivial(self.group)
+        if k == 0:
+            return Trivial(self.group)
+        return self if k == 1 else Tensored(*(self,) * k)
 
     @abstractmethod
     def __str__(self) -> str: ...

@@ -56,12 +56,12 @@ def cayley(group: Group) -> Cayley:
         >>> graph.successors.shape, [len(child) for child, _, _ in graph.levels]
         (torch.Size([2, 6]), [2, 3])
     """
-    group.require_listable()
-    if group.order > MAX_WORDS:
+    if group.is_finite and group.order > MAX_WORDS:
         raise ValueError(
             f"expected a group of at most {MAX_WORDS} elements, received {group} of order {group.order}; build the "
             "representation from Defining, Sign, +, * and ** instead of the images of the generators"
         )
+    group.require_listable()
     generators = group.unsqueeze(group.generators)
     successors = group.index(group.compose(generators, group.elements)).reshape(len(generators), group.order)
     found = torch.zeros(group.order, dtype=torch.bool)
