@@ -208,11 +208,11 @@ class Tensored(Representation):
         return False
 
     def __str__(self) -> str:
-        runs = [(f.in_parentheses(str), len(list(run))) for f, run in groupby(self.factors)]
+        runs = [(f._in_parentheses(str), len(list(run))) for f, run in groupby(self.factors)]
         return " ⊗ ".join(name if k == 1 else f"{name}^⊗{k}" for name, k in runs)
 
     def __repr__(self) -> str:
-        runs = [(f.in_parentheses(repr), len(list(run))) for f, run in groupby(self.factors)]
+        runs = [(f._in_parentheses(repr), len(list(run))) for f, run in groupby(self.factors)]
         return " * ".join(name if k == 1 else f"{name} ** {k}" for name, k in runs)
 
 
@@ -287,10 +287,10 @@ class Copies(Representation):
         return False
 
     def __str__(self) -> str:
-        return f"{self.n}·{self.inner.in_parentheses(str)}"
+        return f"{self.n}·{self.inner._in_parentheses(str)}"
 
     def __repr__(self) -> str:
-        return f"{self.n} * {self.inner.in_parentheses(repr)}"
+        return f"{self.n} * {self.inner._in_parentheses(repr)}"
 
 
 def hom(a: Representation, b: Representation) -> Representation:

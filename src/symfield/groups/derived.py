@@ -72,10 +72,10 @@ class Dual(Representation):
         return self.inner._character(g if self.orthogonal else self.group.inverse(g))
 
     def __str__(self) -> str:
-        return f"{self.inner.in_parentheses(str)}*"
+        return f"{self.inner._in_parentheses(str)}*"
 
     def __repr__(self) -> str:
-        return f"{self.inner.in_parentheses(repr)}.dual"
+        return f"{self.inner._in_parentheses(repr)}.dual"
 
 
 class Factor(Representation):
@@ -156,4 +156,4 @@ class Factor(Representation):
         return self.inner._character(self._part(g))
 
     def __str__(self) -> str:
-        return f"{self.inner.in_parentheses(str)}_{self.i}"
+        return f"{self.inner._in_parentheses(str)}_{self.i}"

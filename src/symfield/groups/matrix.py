@@ -34,7 +34,7 @@ class Matrix(Representation):
     """The representation with given matrices, which need not be orthogonal.
 
     Args:
-        group: any group; a finite one (or finite factor of a product) has at most ``MAX_WORDS`` elements.
+        group: any group; a finite one (or finite factor of a product) has at most 100 000 elements.
         matrices_of_generators: invertible matrices for ``group.generators``, then matrices for
             ``group.lie_algebra``, ``(k + j, m, m)``.
 

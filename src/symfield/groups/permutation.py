@@ -26,7 +26,7 @@ class Permutation(Representation):
     words, and refused unless that is a homomorphism. The Lie algebra of an infinite group moves nothing.
 
     Args:
-        group: any group; a finite one (or finite factor of a product) has at most ``MAX_WORDS`` elements.
+        group: any group; a finite one (or finite factor of a product) has at most 100 000 elements.
         images_of_generators: one permutation of 0, …, m − 1 for each of ``group.generators``, ``(k, m)`` integers.
 
     Raises:

@@ -170,8 +170,8 @@ class Representation(Value, ABC):
     def _atomic(self) -> bool:
         return True
 
-    def in_parentheses(self, form: Callable[[Representation], str]) -> str:
-        """``form(self)``, that is ``str`` or ``repr``, in parentheses if it has several terms or factors."""
+    def _in_parentheses(self, form: Callable[[Representation], str]) -> str:
+        """``form(self)``, with form ``str`` or ``repr``, in parentheses if it has several terms or factors."""
         return form(self) if self._atomic else f"({form(self)})"
 
     def _signed(self, g: Tensor) -> tuple[Tensor, Tensor | None]:
