@@ -42,7 +42,8 @@ class _Group(TyperGroup):
             if ctx.params.get("debug") or type(error).__module__.startswith(("click", "typer")):
                 raise
             again = shlex.join(["symfield", "--debug", *sys.argv[1:]])
-            _complain(f"{type(error).__name__}: {error} (where it comes from: {again})")
+            words = " ".join(f"{type(error).__name__}: {error}".split())
+            _complain(f"{words} (where it comes from: {again})")
             raise typer.Exit(1) from None
 
 
@@ -59,10 +60,11 @@ Out = Annotated[Path, typer.Option("--out", help="Folder of all runs and of the 
 RunPreset = Annotated[str | None, typer.Option("--preset", help="Only runs of this preset: tiny, quick or paper.")]
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         typer.echo(__version__)
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

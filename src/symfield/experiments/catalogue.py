@@ -7,6 +7,7 @@ import importlib.machinery
 import importlib.util
 import pkgutil
 import sys
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -108,13 +109,17 @@ def loaded_by_path(module: str) -> str | None:
 
 
 def _is_taken(name: str, file: Path) -> bool:
-    """Whether a module of that name exists that is neither this file nor a file loaded by path before."""
+    """Whether the name is that of another module: a loaded one, or one of Python's or of an installed package."""
     if loaded_by_path(name):
         return False
-    spec = sys.modules[name].__spec__ if name in sys.modules else importlib.util.find_spec(name)
-    if spec is None:
-        return name in sys.modules
-    return spec.origin is None or Path(spec.origin).resolve() != file
+    if name in sys.modules:
+        origin = getattr(sys.modules[name], "__file__", None)
+        return origin is None or Path(origin).resolve() != file
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        return False
+    installed = [sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")]
+    return not spec.has_location or any(Path(spec.origin).is_relative_to(folder) for folder in installed)
 
 
 def _modules(package: str) -> dict[str, Path]:

@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from symfield.experiments.errors import StudyError
 from symfield.experiments.fields import plain
@@ -27,9 +27,10 @@ from symfield.experiments.fields import plain
 __all__ = ["Cell", "Row", "decode", "encode", "versioned"]
 
 Row = dict[str, Any]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def versioned(version: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def versioned(version: int) -> Callable[[_Function], _Function]:
     """Declare the version of a cell's function, next to it.
 
     Args:
@@ -42,7 +43,7 @@ def versioned(version: int) -> Callable[[Callable[..., Any]], Callable[..., Any]
         StudyError: if the function is not at the top level of a module.
     """
 
-    def mark(function: Callable[..., Any]) -> Callable[..., Any]:
+    def mark(function: _Function) -> _Function:
         if "<" in function.__qualname__:
             raise StudyError(f"{function.__qualname__} is defined inside another function; move it to the module")
         function.__cell_version__ = version  # type: ignore[attr-defined]

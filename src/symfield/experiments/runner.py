@@ -142,7 +142,9 @@ def sweep(
             monitor.advance(cost=cell.cost, failed=bool(result.error))
     except KeyboardInterrupt:
         done = len(rows)
-        kept = f"kept in {store.path}; the same call resumes" if store is not None else "lost, as there was no store"
+        kept = (
+            f"kept in {store.path}; do the same again to resume" if store is not None else "lost, as there was no store"
+        )
         raise Interrupted(f"interrupted: {done} of {len(wanted)} cells are finished and {kept}") from None
     finally:
         monitor.stop()

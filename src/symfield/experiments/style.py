@@ -5,6 +5,7 @@ Everything works on :class:`matplotlib.figure.Figure` objects; no global state i
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, cast
@@ -20,7 +21,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 __all__ = ["SCHEMES", "band", "boxes", "colour", "colours", "context", "legend", "loglog", "page_layout", "panels"]
 
-SCHEMES: dict[str, str] = {"V": "#d1495b", "DA": "#2e7cbf", "FA": "#3a9d6e", "EA": "#8a5fbf"}
+SCHEMES: dict[str, str] = {"V": "#d1495b", "DA": "#2e7cbf", "FA": "#3a9d6e", "EA": "#8a5fbf", "DA sampled": "#7fb2dc"}
 """One colour a training scheme: vanilla, data augmentation, feature averaging, equivariant architecture."""
 
 _CYCLE = ("#2e7cbf", "#e08e2b", "#3a9d6e", "#d1495b", "#8a5fbf", "#7a6a5b", "#c2669e", "#5aa9a5")
@@ -69,7 +70,7 @@ def colour(name: str) -> str:
     """The colour of a scheme.
 
     Args:
-        name: ``"V"``, ``"DA"``, ``"FA"`` or ``"EA"``.
+        name: ``"V"``, ``"DA"``, ``"FA"``, ``"EA"`` or ``"DA sampled"``.
 
     Returns:
         A hexadecimal colour.
@@ -97,9 +98,9 @@ def colours(names: Sequence[Any]) -> dict[Any, str]:
         >>> colours(["DA", "V"]) == {"DA": SCHEMES["DA"], "V": SCHEMES["V"]}
         True
     """
-    if all(name in SCHEMES for name in names):
-        return {name: SCHEMES[name] for name in names}
-    return {name: SCHEMES.get(name, _CYCLE[i % len(_CYCLE)]) for i, name in enumerate(names)}
+    taken = {SCHEMES[name] for name in names if name in SCHEMES}
+    free = itertools.cycle([shade for shade in _CYCLE if shade not in taken])
+    return {name: SCHEMES[name] if name in SCHEMES else next(free) for name in names}
 
 
 def panels(
