@@ -215,9 +215,7 @@ def equivariant(layer: nn.Module, name: str, rep_in: Representation, rep_out: Re
     tensor = getattr(layer, name, None)
     if not isinstance(tensor, Tensor):
         known = [key for key, _ in layer.named_parameters(recurse=False)]
-        raise ValueError(
-            f"expected the name of a parameter of {type(layer).__name__}, received {name!r}; it has {known}"
-        )
+        raise ValueError(f"expected a parameter of {type(layer).__name__}, received {name!r}; choose one of {known}")
     expected = (rep_out.dim, rep_in.dim)
     vector = rep_in.dim == 1 and tuple(tensor.shape) == (rep_out.dim,)
     if tuple(tensor.shape) != expected and not vector:

@@ -27,7 +27,7 @@ _SMALL = 128  # coordinates up to which dense null spaces are fastest
 _DENSE = 2000  # coordinates up to which they can step in when an iteration fails
 _STEPS = 40  # typical number of conjugate gradient steps
 _TOLERANCE = 1e-9
-_ORBIT_BUDGET = 2e6  # orbits are exact: spend little on counting them again
+_ORBIT_BUDGET = 2e5  # orbits are exact: spend little on counting them again
 
 
 class FixedPointError(ArithmeticError):
