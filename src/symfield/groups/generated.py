@@ -37,6 +37,10 @@ class GeneratedGroup(Group):
 
     An element is its int64 position in ``matrices`` (``element_shape = ()``), which are in breadth-first order.
     Groups are equal when their generators are.
+
+    Args:
+        generator_matrices: orthogonal float64 matrices, ``(k, q, q)``.
+        max_order: the largest order to accept.
     """
 
     generator_matrices: Float[Tensor, "k q q"]

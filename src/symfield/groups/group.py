@@ -109,7 +109,11 @@ class Group(Value, ABC):
         return None
 
     def defining_matrix(self, g: Tensor) -> Float[Tensor, "*b q q"]:
-        """The defining matrices of a batch of elements, float64, orthogonal."""
+        """The defining matrices of a batch of elements, float64, orthogonal.
+
+        Raises:
+            NotImplementedError: if a new class of groups defines neither this nor ``signed_permutation``.
+        """
         signed = self.signed_permutation(g)
         if signed is None:
             raise NotImplementedError(f"{type(self).__name__} defines neither signed_permutation nor defining_matrix")
@@ -124,7 +128,11 @@ class Group(Value, ABC):
         return self.identity.to(a.device).expand(*a.shape[:-2], *self.element_shape)
 
     def require_listable(self) -> None:
-        """Raise a ``ValueError`` unless the group is finite with at most ``MAX_ELEMENTS`` elements."""
+        """Refuse a group whose elements cannot be listed.
+
+        Raises:
+            ValueError: unless the group is finite with at most ``MAX_ELEMENTS`` elements.
+        """
         if not self.is_finite:
             raise infinite(self)
         if self.order > MAX_ELEMENTS:
