@@ -25,7 +25,7 @@ import torch
 
 from symfield import random
 from symfield.equivariant import fixed_points
-from symfield.experiments import Row, versioned
+from symfield.experiments import Cell, FieldError, Grid, Row, versioned
 from symfield.groups import Cyclic, Defining, hom
 from symfield.linalg import Subspace
 from symfield.meanfield import (
@@ -51,7 +51,23 @@ from symfield.symmetrize import haar, uniform
 from symfield.typing import Tensor
 from symfield.units import PointwiseUnit, sigmoid
 
-__all__ = ["ACTION", "GROUP", "SOURCE", "SWAP", "UNIT", "Training", "fixed_space", "objective", "teacher", "train"]
+__all__ = [
+    "ACTION",
+    "GROUP",
+    "QUICK",
+    "SOURCE",
+    "SWAP",
+    "TINY",
+    "UNIT",
+    "Published",
+    "Training",
+    "fixed_space",
+    "objective",
+    "teacher",
+    "train",
+    "training_cells",
+    "trajectories",
+]
 
 SOURCE = "Maass & Fontbona 2024, arXiv:2405.19995v3"
 
@@ -152,6 +168,87 @@ class Training:
     dtype: Literal["float32", "float64"]
 
 
+@dataclass(frozen=True)
+class Published:
+    """The published grid; the base of the configurations of the studies of laws and risks.
+
+    Attributes:
+        teachers: kinds of teachers.
+        inits: initial laws.
+        sizes: widths N.
+        seeds: replicates.
+        schemes: trained side by side.
+        noise: ``"paper"`` projects it for SI initial laws and not for WI ones.
+        step_scale: a in the step law ε_N = a N^{-b}.
+        step_power: b.
+        rate: ς.
+        horizon: T in macroscopic time.
+        batch: samples in a step.
+        tau: weight of ‖z‖².
+        beta: entropy weight.
+        loss_scale: c in c‖ŷ − y‖².
+        input_std: standard deviation of the inputs.
+        points: size of the sample on which predictions are compared.
+        device: where to train.
+        dtype: precision of training.
+    """
+
+    teachers: tuple[Literal["arbitrary", "WI", "SI"], ...] = ("arbitrary", "WI", "SI")
+    inits: tuple[Literal["SI", "WI"], ...] = ("SI", "WI")
+    sizes: tuple[int, ...] = (5, 10, 50, 100, 500, 1000, 5000)
+    seeds: tuple[int, ...] = tuple(range(10))
+    schemes: tuple[Literal["V", "DA", "DA sampled", "FA", "EA"], ...] = ("V", "DA", "DA sampled", "FA", "EA")
+    noise: Literal["paper", "projected", "full"] = "paper"
+    step_scale: float = 1.0
+    step_power: float = 1.0
+    rate: float = 50.0
+    horizon: float = 20.0
+    batch: int = 20
+    tau: float = 1e-4
+    beta: float = 1e-6
+    loss_scale: float = 1.0
+    input_std: float = 4.0
+    points: int = 100
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] = "float64"
+
+    def __post_init__(self) -> None:
+        if min(self.sizes, default=0) < 1:
+            raise FieldError(f"expected widths N >= 1 in sizes, received {self.sizes}")
+
+
+#: The published grid at widths that take a minute or two together, and at widths that take seconds.
+QUICK: dict[str, object] = {
+    "teachers": ("arbitrary", "WI"), "sizes": (5, 10, 50, 100, 500), "seeds": tuple(range(6)),
+}  # fmt: skip
+TINY: dict[str, object] = {"teachers": ("arbitrary", "WI"), "sizes": (5, 20), "seeds": (0, 1, 2), "horizon": 5.0}
+
+
+def training_cells(config: Published) -> list[Cell]:
+    """The cells of the published grid; studies with the same grid share them.
+
+    Args:
+        config: the grid.
+
+    Returns:
+        One cell for every teacher, initial law and width.
+    """
+    shared = ("seeds", "schemes", "rate", "horizon", "batch", "tau", "beta", "loss_scale", "input_std", "points")
+    settings = {name: getattr(config, name) for name in (*shared, "device", "dtype")}
+    noises = dict.fromkeys(config.inits, config.noise)
+    if config.noise == "paper":
+        noises = {init: "projected" if init == "SI" else "full" for init in config.inits}
+    return [
+        Cell(
+            train,
+            Training(**point, **settings, epsilon=config.step_scale * point["n"] ** -config.step_power,
+                     noise=noises[point["init"]]),
+            cost=(50 + point["n"]) / (config.step_scale * point["n"] ** -config.step_power),
+        )
+        for point in Grid(teacher=config.teachers, init=config.inits, n=config.sizes)
+    ]  # fmt: skip
+
+
 @versioned(1)
 def train(cell: Training) -> list[Row]:
     """Train, then measure laws and predictions at the horizon.
@@ -212,9 +309,7 @@ def _laws(cell: Training, prefix: str, schemes: Sequence[str], z: Tensor) -> lis
     """RMD² to E^G in closed form, and to the symmetrised law where the initial law is only WI."""
     space, rows = fixed_space(), []
     for scheme, cloud in zip(schemes, z, strict=True):
-        rows += _rows(
-            cell.seeds, scheme, f"{prefix}rmd2_fixed", distance_to_projection(cloud, space, squared=True)
-        )
+        rows += _rows(cell.seeds, scheme, f"{prefix}rmd2_fixed", distance_to_projection(cloud, space, squared=True))
         if cell.init == "WI":
             rows += _rows(cell.seeds, scheme, f"{prefix}rmd2_orbit", distance_to_orbit(cloud, ACTION, squared=True))
     return rows
