@@ -7,8 +7,10 @@ stops the build, so that no page shows raw LaTeX.
 
 from __future__ import annotations
 
+import contextlib
 import html
 import re
+import unicodedata
 from typing import Any
 
 from latex2mathml.converter import convert
@@ -25,6 +27,13 @@ _TOUCHES = (
     (re.compile(r"<mo>(&#x0002F;|/)</mo>"), r'<mo lspace="0" rspace="0">\1</mo>'),
     (re.compile(r"<mo>([a-zA-Z]{2,})</mo>"), r'<mo lspace="0" rspace="0.17em">\1</mo>'),  # named operators
 )
+_VARIANT = re.compile(r'<(mi|mn) mathvariant="(fraktur|script|bold|bold-italic)">([^<]+)</\1>')
+_ALPHABETS = {
+    "fraktur": ("MATHEMATICAL FRAKTUR", "BLACK-LETTER"),
+    "script": ("MATHEMATICAL SCRIPT", "SCRIPT"),
+    "bold": ("MATHEMATICAL BOLD",),
+    "bold-italic": ("MATHEMATICAL BOLD ITALIC",),
+}
 _BARS = {"v": "|", "V": "‖"}
 
 
@@ -70,4 +79,13 @@ def mathml(latex: str, *, block: bool) -> str:
     result = convert(latex, display="block" if block else "inline")
     for pattern, replacement in _TOUCHES:
         result = pattern.sub(replacement, result)
-    return result
+    return _VARIANT.sub(lambda match: f"<{match[1]}>{_letter(match[2], html.unescape(match[3]))}</{match[1]}>", result)
+
+
+def _letter(variant: str, character: str) -> str:
+    """The letter of a mathematical alphabet: browsers no longer read `mathvariant`."""
+    plain = unicodedata.name(character).removeprefix("LATIN ").removeprefix("GREEK ").replace("LETTER ", "")
+    for alphabet in _ALPHABETS[variant]:
+        with contextlib.suppress(KeyError):
+            return unicodedata.lookup(f"{alphabet} {plain}")
+    return character
