@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from matplotlib.figure import Figure
 
@@ -63,12 +65,9 @@ def test_levels_are_tested_at_the_published_setting_only():
 
 
 def setting(**changes) -> Training:
-    base = dict(
-        teacher="WI", init="SI", n=100, seeds=(0, 1, 2, 3, 4), schemes=("V", "DA", "FA", "EA"), batch=20,
-        noise="projected", rate=50.0, horizon=20.0, tau=1e-4, beta=1e-6, loss_scale=1.0, input_std=4.0, points=100,
-        device="cpu", dtype="float64", epsilon=1 / changes.get("n", 100),
-    )  # fmt: skip
-    return Training(**{**base, **changes})
+    cells = maass2024_laws.STUDY.cells(maass2024_laws.Config(teachers=("WI",), inits=("SI",), sizes=(100,)))
+    changes = {"seeds": (0, 1, 2, 3, 4), "schemes": ("V", "DA", "FA", "EA"), **changes}
+    return replace(cells[0].config, epsilon=1 / changes.get("n", 100), **changes)
 
 
 def median(rows, quantity: str, scheme: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -121,7 +121,11 @@ def grid(rows: DataFrame, lines: Sequence[tuple[str, str, Sequence[str], dict[st
             shown = part.assign(value=part["value"].clip(lower=floor))
             order = [name for name in schemes if (shown["scheme"] == name).any()]
             for index, name in enumerate(order):  # dashes tell lines apart that lie on one another
-                line_style = {"color": shades[name], "linestyle": _DASHES[index % len(_DASHES)], "label": name}
+                line_style: dict[str, Any] = {
+                    "color": shades[name],
+                    "linestyle": _DASHES[index % len(_DASHES)],
+                    "label": name,
+                }
                 style.band(panel, shown[shown["scheme"] == name], "n", "value", **line_style)
             style.loglog(panel)
             if line == 0:
@@ -135,7 +139,8 @@ def grid(rows: DataFrame, lines: Sequence[tuple[str, str, Sequence[str], dict[st
     return figure
 
 
-def _same_scale(panels: Sequence[Axes], floor: float) -> None:
+def _same_scale(panels: Iterable[Axes], floor: float) -> None:
+    panels = list(panels)
     low = min(panel.get_ylim()[0] for panel in panels)
     high = max(panel.get_ylim()[1] for panel in panels)
     for panel in panels:

@@ -180,8 +180,9 @@ def _points(cloud: DataFrame, name: str, marker: dict[str, object]) -> go.Scatte
 def table(rows: DataFrame) -> DataFrame:
     """Share of the second moment that lies off E^G, mean ‖z − Pz‖² / mean ‖z‖², by teacher and scheme."""
     by = rows[rows["role"] == "student"].groupby(["teacher", "scheme"], sort=False)
-    shares = by.apply(_share_off, include_groups=False)
-    return shares.rename("share off E^G").reset_index()
+    return DataFrame(
+        [{"teacher": kind, "scheme": scheme, "share off E^G": _share_off(cloud)} for (kind, scheme), cloud in by]
+    )
 
 
 def _share_off(cloud: DataFrame) -> float:

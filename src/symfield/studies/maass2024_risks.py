@@ -72,12 +72,12 @@ def verdicts(rows: DataFrame, config: Config) -> list[Verdict]:
     """
     source = f"{SOURCE}, Figures 7 to 9"
     exact = select(rows, "gap", ("DA", "FA", "EA"), init="SI")
-    exact = exact[exact["n"] >= 10]["value"]
+    gaps = exact[exact["n"] >= 10]["value"]
     claim = "from an SI law DA (full orbit), FA and EA are equivariant networks: largest ‖Φ − Q_GΦ‖, N ≥ 10"
     found = [
         Verdict.not_tested(claim, "needs an SI start and N ≥ 10", source=source)
-        if exact.empty
-        else Verdict.at_most(claim, exact.max(), 1e-7, source=f"{SOURCE}, Theorem 5")
+        if gaps.empty
+        else Verdict.at_most(claim, gaps.max(), 1e-7, source=f"{SOURCE}, Theorem 5")
     ]
     return found + (_published(rows, source) if is_published(config) else [])
 

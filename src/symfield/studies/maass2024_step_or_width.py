@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
 from symfield.experiments import Cell, Study, Verdict, style
 from symfield.studies._maass2024 import SOURCE, Training, train
@@ -114,9 +114,9 @@ def _sweeps(rows: DataFrame) -> dict[str, DataFrame]:
     }
 
 
-def _guide(axes: Axes, x: Sequence[float], y: float, power: float) -> None:
-    """A dotted line of a given slope through the first point."""
-    x = np.asarray(sorted(x), dtype=float)
+def _guide(axes: Axes, medians: Series, power: float) -> None:
+    """A dotted line of a given slope through the first median."""
+    x, y = medians.index.to_numpy(float), medians.iloc[0]
     axes.plot(x, y * (x / x[0]) ** power, color="#7a6a5b", linestyle=":", linewidth=1.2, label=f"slope {power:+g}")
 
 
@@ -131,7 +131,7 @@ def one_at_a_time(rows: DataFrame) -> Figure:
     style.band(right, sweeps["batch"], "batch", "value", color="#d1495b")
     for panel, column, name, power in ((middle, "epsilon", "step", 1.0), (right, "batch", "batch", -1.0)):
         by = sweeps[name].groupby(column)["value"].median().sort_index()
-        _guide(panel, by.index, by.iloc[0], power)
+        _guide(panel, by, power)
     left.set(xlabel="width N", ylabel="RMD²(ν, Pν) to $E^G$", title="width, two step laws")
     middle.set(xlabel="step ε", title=f"step, N = {sweeps['step']['n'].iloc[0]}")
     right.set(xlabel="batch B", title=f"batch, N = {sweeps['batch']['n'].iloc[0]}")
@@ -163,14 +163,14 @@ def verdicts(rows: DataFrame, config: Config) -> list[Verdict]:
     kept = _distances(rows)
     at = kept[kept["batch"] == config.batch]
     fixed = at[np.isclose(at["epsilon"], config.fixed_step)].groupby("n")["value"].median()
-    steps = at[at["n"] == config.narrow]
-    steps = steps[[any(np.isclose(e, s) for s in config.steps) for e in steps["epsilon"]]]
-    steps = steps.groupby("epsilon")["value"].median()
+    narrow = at[at["n"] == config.narrow]
+    narrow = narrow[[any(np.isclose(e, s) for s in config.steps) for e in narrow["epsilon"]]]
+    steps = narrow.groupby("epsilon")["value"].median()
     middle = kept[(kept["n"] == config.middle) & np.isclose(kept["epsilon"], 1 / config.middle)]
     batches = middle.groupby("batch")["value"].median()
     law = at[np.isclose(at["epsilon"] * at["n"], 1) & (at["n"] >= 100)].groupby("n")["value"].median()
 
-    def power(claim: str, values: DataFrame, expected: float) -> Verdict:
+    def power(claim: str, values: Series, expected: float) -> Verdict:
         if len(values) < 2 or values.index.max() < 8 * values.index.min():
             return Verdict.not_tested(claim, "needs a range of a factor 8", source=source)
         return Verdict.close(claim, slope(values), expected, 0.35, source=source)
