@@ -168,6 +168,9 @@ class EquivariantLinear(nn.Module):
 
         Returns:
             Outputs, ``(*batch, o)``.
+
+        Raises:
+            ValueError: if the inputs do not have d entries.
         """
         if x.shape[-1] != self.rep_in.dim:
             raise ValueError(f"expected inputs (*batch, {self.rep_in.dim}), received {tuple(x.shape)}; {self!r}")

@@ -8,8 +8,8 @@ of small subspaces on disjoint coordinates, which is what channels give.
 (:func:`numerical_rank`) and raise :class:`AmbiguousRankError` instead of guessing.
 """
 
+from symfield.linalg.orbits import Orbits, signed_orbits
 from symfield.linalg.rank import AmbiguousRankError, numerical_rank
-from symfield.linalg.signed_orbits import Orbits, signed_orbits
 from symfield.linalg.solve import intersect, join, null_space
 from symfield.linalg.subspace import Subspace
 

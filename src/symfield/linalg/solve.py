@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from symfield.linalg.orbits import Orbits, signed_orbits
 from symfield.linalg.rank import numerical_rank
-from symfield.linalg.signed_orbits import Orbits, signed_orbits
 from symfield.linalg.storage import Dense
 from symfield.linalg.subspace import Subspace
 from symfield.typing import Float, Tensor

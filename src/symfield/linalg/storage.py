@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import torch
 
-from symfield.linalg.signed_orbits import Orbits
+from symfield.linalg.orbits import Orbits
 from symfield.typing import Tensor
 
 __all__ = ["Dense", "DirectSum", "SignedOrbits", "Storage", "working"]

@@ -15,8 +15,8 @@ from functools import cached_property
 
 import torch
 
+from symfield.linalg.orbits import Orbits
 from symfield.linalg.rank import numerical_rank
-from symfield.linalg.signed_orbits import Orbits
 from symfield.linalg.storage import Dense, DirectSum, SignedOrbits, Storage, working
 from symfield.typing import Bool, Float, Int, Shaped, Tensor
 
