@@ -95,7 +95,7 @@ def draw_virtuals(
 
 def _side_by_side(parts: Sequence[Virtual]) -> Virtual:
     """Virtual samples of single runs as those of all runs."""
-    x, y, target = (torch.cat([part[i] for part in parts], dim=1) for i in range(3))
+    x, y, target = (torch.cat(same, dim=1) for same in zip(*((p.x, p.y, p.target) for p in parts), strict=True))
     poses = [part.poses for part in parts if part.poses is not None]
     g, inverse = (torch.cat([getattr(p, name) for p in poses], dim=2) for name in ("g", "inverse"))
     batch = parts[0].target.shape[:-1]

@@ -154,7 +154,7 @@ class Objective:
         """
         check_shapes(self.unit, x, z)
         check_targets(self.unit, x, y)
-        virtual = self.virtual(x, y, generator=generator)
+        virtual = self.virtual(*_aligned(z, x, y), generator=generator)
         prediction = self.unit.mean(virtual.x, self.restrict(z))
         if virtual.poses is None or self.rep_out is None:
             values = self.loss(*torch.broadcast_tensors(prediction, virtual.y))
@@ -197,7 +197,7 @@ class Objective:
         check_shapes(self.unit, x, z)
         check_targets(self.unit, x, y)
         cloud = self.restrict(z)
-        virtual = self.virtual(x, y, generator=generator)
+        virtual = self.virtual(*_aligned(z, x, y), generator=generator)
         prediction = self.unit.mean(virtual.x, cloud)
         if virtual.y.shape != prediction.shape:
             runs = prediction.shape[:-2]
@@ -356,6 +356,12 @@ def check_targets(unit: Unit, x: Tensor, y: Tensor) -> None:
     """
     if y.ndim < 2 or y.shape[-2:] != (x.shape[-2], unit.out_dim):
         raise ValueError(f"expected targets of shape (..., {x.shape[-2]}, {unit.out_dim}), received {tuple(y.shape)}")
+
+
+def _aligned(z: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """A batch shared by runs, with an axis of length one for each leading axis of the cloud that it lacks."""
+    lead_x, lead_y = ((1,) * max(0, z.ndim - part.ndim) for part in (x, y))
+    return x.reshape(*lead_x, *x.shape), y.reshape(*lead_y, *y.shape)
 
 
 def _samples(moved: Tensor) -> Tensor:

@@ -235,9 +235,9 @@ def training_cells(config: Published) -> list[Cell]:
     """
     shared = ("seeds", "schemes", "rate", "horizon", "batch", "tau", "beta", "loss_scale", "input_std", "points")
     settings = {name: getattr(config, name) for name in (*shared, "device", "dtype")}
-    noises = dict.fromkeys(config.inits, config.noise)
-    if config.noise == "paper":
-        noises = {init: "projected" if init == "SI" else "full" for init in config.inits}
+    noises: dict[str, Literal["projected", "full"]] = {"SI": "projected", "WI": "full"}
+    if config.noise != "paper":
+        noises = dict.fromkeys(noises, config.noise)
     return [
         Cell(
             train,
