@@ -21,6 +21,7 @@ from symfield.meanfield.distances import (
 )
 from symfield.meanfield.flow import Diverged, Flow, State, integrate, inverse_width, step
 from symfield.meanfield.gaussian_erf import GaussianErfPopulation, erf_kernel, gaussian_erf_population
+from symfield.meanfield.gradient_flow import Trajectory, energy, population_flow, velocity
 from symfield.meanfield.inner import Block, Inner, fused_loop, inner_loop, particle_loop
 from symfield.meanfield.laws import (
     Sampler,
@@ -32,7 +33,6 @@ from symfield.meanfield.laws import (
 )
 from symfield.meanfield.losses import AutogradLoss, Loss, Squared, half_squared, loss_of, squared
 from symfield.meanfield.population import Population, SampledPopulation, sampled_population
-from symfield.meanfield.population_flow import Trajectory, energy, population_flow, velocity
 from symfield.meanfield.quadrature import Nodes, gauss_hermite, gaussian_nodes, refine, sobol
 from symfield.meanfield.risks import averaged_ensemble, equivariance_gap, squared_distance
 from symfield.meanfield.schemes import (
@@ -52,6 +52,7 @@ from symfield.meanfield.stability import (
     transverse_operator,
     transverse_stability,
 )
+from symfield.meanfield.transverse_noise import transverse_variance
 
 __all__ = [
     "orbit",
@@ -117,4 +118,5 @@ __all__ = [
     "transverse_operator",
     "transverse_growth",
     "TransverseGrowth",
+    "transverse_variance",
 ]
