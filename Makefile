@@ -47,8 +47,8 @@ docs: $(READY)-docs ## Build the documentation into site/, warnings as errors
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "documentation: site/index.html"
 
-bench: $(READY)-bench ## Run the benchmarks
-	@$(BIN)/python -m benchmarks
+bench: $(READY)-bench ## Run the benchmarks, each beside its peers where they are installed
+	@for script in benchmarks/*.py; do echo "== $$script"; OMP_NUM_THREADS=1 $(BIN)/python $$script; done
 
 clean: ## Remove what was built, the folder demo/ and the caches (keeps the environment)
 	@rm -rf build dist site demo .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks .import_linter_cache

@@ -25,7 +25,7 @@ _NORM = re.compile(r"\\l([vV])ert(?![a-zA-Z])((?:(?!\\l[vV]ert|\\r[vV]ert).)*?)\
 _TOUCHES = (
     (re.compile(r"<mi>(&#x003(?:9[1-9A-F]|A[0-9]);)</mi>"), r'<mi mathvariant="normal">\1</mi>'),  # capital Greek
     (re.compile(r"<mo>(&#x0002F;|/)</mo>"), r'<mo lspace="0" rspace="0">\1</mo>'),
-    (re.compile(r"<mo>([a-zA-Z]{2,})</mo>"), r'<mo lspace="0" rspace="0.17em">\1</mo>'),  # named operators
+    (re.compile(r"<m[io]>([a-zA-Z]{2,})</m[io]>"), r'<mo lspace="0.1em" rspace="0.17em">\1</mo>'),  # dim, cos, tr
 )
 _VARIANT = re.compile(r'<(mi|mn) mathvariant="(fraktur|script|bold|bold-italic)">([^<]+)</\1>')
 _ALPHABETS = {
