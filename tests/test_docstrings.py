@@ -90,6 +90,14 @@ def constructor(value: type) -> list[str]:
     return [] if names == ["args", "kwargs"] else [name for name in names if not name.startswith("_")]
 
 
+def built_from(value: type) -> list[str]:
+    """Names that the docstring of a class documents as arguments, or that of the class it takes its fields from."""
+    for cls in value.__mro__:
+        if documented := entries(sections(inspect.cleandoc(cls.__doc__ or "")).get("Args", [])):
+            return documented
+    return []
+
+
 def attributes(node: ast.ClassDef) -> set[str]:
     """Names that a class body defines or sets on self."""
     names = {member.name for member in node.body if isinstance(member, Function)}
@@ -138,7 +146,7 @@ def complaints(item: Documented) -> list[str]:
         if "Attributes" in found and "Args" not in found:  # a value that users read rather than build
             if unknown := set(entries(found["Attributes"])) - attributes(item.node):
                 wrong.append(f"has no {sorted(unknown)}, which its docstring documents")
-        elif (documented := entries(found.get("Args", []))) != (built := constructor(item.value)):
+        elif (documented := built_from(item.value)) != (built := constructor(item.value)):
             wrong.append(f"is built from {built}, its docstring documents {documented}")
         return wrong
     takes = [] if is_property(item.node) else parameters(item.node, method=item.owner is not None)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -53,13 +54,15 @@ def test_every_page_is_in_the_navigation_and_every_entry_has_its_page():
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_python_on_a_page_runs(page):
-    """All ```python blocks of a page, in order, in one namespace; a block that only shows a shape is ```text."""
+def test_the_python_on_a_page_runs(page, tmp_path, monkeypatch):
+    """All ```python blocks of a page, in order, as one module; what is not to be run is ```text."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    namespace: dict[str, object] = {}
+    module = ModuleType(f"page_{Path(page).stem}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.chdir(tmp_path)
     for block in re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
-        line = text[: block.start(1)].count("\n")
-        exec(compile("\n" * line + block[1], page, "exec"), namespace)
+        lines = "\n" * (text[: block.start(1)].count("\n"))
+        exec(compile(lines + block[1], page, "exec"), vars(module))
 
 
 def test_nothing_on_a_page_or_in_the_theme_is_loaded_from_elsewhere():
