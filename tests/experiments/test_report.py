@@ -13,7 +13,7 @@ import pytest
 
 from symfield.experiments import FolderError, Grid, Verdict, launch, report, style
 
-EVIL = "a < b & <script>alert('x')</script>"
+EVIL = "P_E and E^G < b & <script>alert('x')</script> of my_name"
 
 
 def cloud(rows):
@@ -107,7 +107,8 @@ def test_a_report_shows_claims_verdicts_numbers_and_provenance(studied, tmp_path
 def test_what_a_study_says_cannot_break_the_page(studied, tmp_path):
     text = report([studied[1]], tmp_path / "page.html").read_text()
     assert "<script>alert" not in text
-    assert "a &lt; b &amp; &lt;script&gt;" in text
+    assert "P<sub>E</sub> and E<sup>G</sup> &lt; b &amp; &lt;script&gt;" in text
+    assert "of my_name" in text
     (data,) = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.DOTALL)
     assert json.loads(data)["data"][0]["name"] == "</script>"
 

@@ -60,8 +60,8 @@ def package(tmp_path, monkeypatch):
 
 
 def test_studies_are_listed_from_their_text_without_importing_them(package):
-    found = [(entry.name, entry.claim, entry.source) for entry in entries(package)]
-    assert found == [("good_study", "It is so.", "a paper"), ("words_study", "The claim is here.", "")]
+    found = [(entry.name, entry.claim) for entry in entries(package)]
+    assert found == [("good_study", "It is so."), ("words_study", "The claim is here.")]
     assert package not in sys.modules
 
 

@@ -70,3 +70,9 @@ def test_only_the_axes_asked_for_are_logarithmic():
     _, axes = style.panels()
     style.loglog(axes[0, 0], x=False)
     assert (axes[0, 0].get_xscale(), axes[0, 0].get_yscale()) == ("linear", "log")
+
+
+def test_widths_can_be_marked_where_they_are():
+    _, axes = style.panels()
+    style.loglog(axes[0, 0], at=[5, 20, 1000])
+    assert [label.get_text() for label in axes[0, 0].get_xticklabels()] == ["5", "20", "1000"]

@@ -123,8 +123,8 @@ def _tell(finished: Launch, name: str) -> None:
     console.print(Text(f"{line}; rows, verdicts and figures are in {folder.path}"), soft_wrap=True)
     if outcome.failures:
         errors = Console(stderr=True, soft_wrap=True)
-        count = len(outcome.failures)
-        errors.print(Text(f"{count} cells failed; the same command tries them again:", style="bold red"))
+        count = "1 cell" if len(outcome.failures) == 1 else f"{len(outcome.failures)} cells"
+        errors.print(Text(f"{count} failed; the same command tries again:", style="bold red"))
         for failure in outcome.failures:
             errors.print(Text(f"  {failure}"))
     else:

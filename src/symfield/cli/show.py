@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -30,14 +31,13 @@ def studies_table(found: Sequence[Entry]) -> Table:
     table = Table(box=SIMPLE_HEAD, caption=None if found else "no studies are installed")
     table.add_column("study", style="bold", no_wrap=True)
     table.add_column("claim")
-    table.add_column("source", style="dim")
     for entry in found:
-        table.add_row(Text(entry.name), Text(entry.claim), Text(entry.source))
+        table.add_row(Text(entry.name), Text(entry.claim))
     return table
 
 
 def verdicts_table(found: Sequence[Verdict], *, title: str) -> Table:
-    """Verdicts, one a line.
+    """Verdicts, one a line, with their sources below and a count at the end.
 
     Args:
         found: the verdicts.
@@ -46,20 +46,21 @@ def verdicts_table(found: Sequence[Verdict], *, title: str) -> Table:
     Returns:
         The table.
     """
-    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    tally = Counter(verdict.verdict for verdict in found)
+    counts = ", ".join(f"{tally[kind]} {kind}" for kind in _VERDICTS if tally[kind]) or "no verdicts"
+    table = Table(box=SIMPLE_HEAD, title=f"{title}: {counts}", title_justify="left", title_style="bold")
     table.add_column("verdict", no_wrap=True)
-    table.add_column("claim", ratio=3)
-    for name in ("measured", "expected", "tolerance"):
-        table.add_column(name, justify="right")
-    table.add_column("source", style="dim")
+    table.add_column("claim", ratio=1)
+    table.add_column("measured", justify="right", no_wrap=True)
+    table.add_column("expected", justify="right", no_wrap=True)
     for verdict in found:
+        tested = verdict.verdict != NOT_TESTED
+        why = "" if tested else f"\n{verdict.measured}"
         table.add_row(
             Text(verdict.verdict, style=_VERDICTS[verdict.verdict]),
-            Text(verdict.claim),
-            Text(number(verdict.measured)),
-            Text(number(verdict.expected)),
-            Text(number(verdict.tolerance)),
-            Text(verdict.source),
+            Text.assemble(verdict.claim, (why, "yellow"), (f"\n{verdict.source}", "dim")),
+            Text(number(verdict.measured) if tested else ""),
+            Text(_expected(verdict) if tested else ""),
         )
     return table
 
@@ -80,3 +81,8 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     for finding in findings:
         table.add_row(finding.name, Text(finding.state, style=_STATES[finding.state]), Text(finding.words))
     return table
+
+
+def _expected(verdict: Verdict) -> str:
+    words = number(verdict.expected)
+    return words if verdict.tolerance is None else f"{words} ± {number(verdict.tolerance)}"

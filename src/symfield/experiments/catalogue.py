@@ -24,12 +24,10 @@ class Entry:
     Args:
         name: the module's name.
         claim: the claim given to ``Study(...)``, or the first line of the module's docstring.
-        source: the source given to ``Study(...)``, or empty.
     """
 
     name: str
     claim: str
-    source: str
 
 
 class _PathLoader(importlib.machinery.SourceFileLoader):
@@ -50,9 +48,9 @@ def entries(package: str) -> list[Entry]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         call = _study_call(tree)
         if call is not None:
-            words = {word.arg: _text(word.value) for word in call.keywords}
-            claim = words.get("claim") or (ast.get_docstring(tree) or "").partition("\n")[0]
-            found.append(Entry(name, " ".join(claim.split()), words.get("source") or ""))
+            given = "".join(_text(word.value) for word in call.keywords if word.arg == "claim")
+            claim = given or (ast.get_docstring(tree) or "").partition("\n")[0]
+            found.append(Entry(name, " ".join(claim.split())))
     return found
 
 

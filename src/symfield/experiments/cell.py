@@ -181,9 +181,9 @@ def _scalar(name: object, value: object) -> object:
 
 def _module_name(function: Callable[..., Any]) -> str:
     """The function's module; a file run as a script has the name it would have when loaded by path."""
-    if function.__module__ not in ("__main__", "__mp_main__"):
+    if function.__module__ not in ("__main__", "__mp_main__", None):
         return function.__module__
-    main = sys.modules[function.__module__]
+    main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     return spec.name if spec is not None else Path(getattr(main, "__file__", None) or "__main__").stem
 

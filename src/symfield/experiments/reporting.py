@@ -7,6 +7,7 @@ page follows the reader's light or dark setting and fits a phone.
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 from collections import Counter
@@ -17,7 +18,6 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from symfield.experiments.errors import FolderError
@@ -76,6 +76,7 @@ def report(folders: Sequence[RunFolder | Path | str], path: Path | str) -> Path:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["number"] = number
+    environment.filters["mathematics"] = _mathematics
     interactive = any(section["pages"] for section in sections)
     page = environment.get_template("report.html.j2").render(
         sections=sections,
@@ -83,7 +84,7 @@ def report(folders: Sequence[RunFolder | Path | str], path: Path | str) -> Path:
         total=total,
         kinds={HOLDS: "hold", FAILS: "fail", NOT_TESTED: "not tested"},
         controls=PAGE_CONTROLS,
-        plotly=Markup(get_plotlyjs()) if interactive else None,
+        plotly=get_plotlyjs() if interactive else None,
     )
     target = Path(path)
     write_atomically(target, page)
@@ -171,6 +172,12 @@ def _summary(rows: pd.DataFrame) -> pd.DataFrame:
             "missing": [int(numbers[name].isna().sum()) for name in numbers],
         }
     )
+
+
+def _mathematics(text: str) -> str:
+    """Escaped words with ``E^G`` and ``P_E`` set as super- and subscripts; ``rmd2_fixed`` is a name and stays."""
+    raised = re.sub(r"(?<=\w)\^(\w+|⊥)", r"<sup>\1</sup>", html.escape(text))
+    return re.sub(r"(?<=\w)_([A-Z*])(?!\w)", r"<sub>\1</sub>", raised)
 
 
 def _setting(value: Any) -> str:

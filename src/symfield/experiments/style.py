@@ -13,11 +13,10 @@ from typing import Any, cast
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 __all__ = ["SCHEMES", "band", "boxes", "colour", "colours", "context", "legend", "loglog", "page_layout", "panels"]
 
@@ -44,7 +43,7 @@ _STYLE: dict[str, Any] = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "axes.prop_cycle": cycler(color=_CYCLE),
+    "axes.prop_cycle": f"cycler('color', {list(_CYCLE)})",
     "grid.color": _GRID,
     "grid.linewidth": 0.7,
     "text.color": _INK,
@@ -124,19 +123,23 @@ def panels(
     return figure, axes
 
 
-def loglog(axes: Axes, *, x: bool = True, y: bool = True) -> None:
+def loglog(axes: Axes, *, x: bool = True, y: bool = True, at: Sequence[float] | None = None) -> None:
     """Logarithmic axes with decades marked and quiet minor ticks.
 
     Args:
         axes: the axes to change.
         x: whether the horizontal axis is logarithmic.
         y: whether the vertical axis is.
+        at: mark these values across, instead of the decades.
     """
     for wanted, axis, scale in ((x, axes.xaxis, axes.set_xscale), (y, axes.yaxis, axes.set_yscale)):
         if wanted:
             scale("log")
             axis.set_major_locator(LogLocator(numticks=8))
             axis.set_minor_formatter(NullFormatter())
+    if at is not None:
+        axes.set_xticks(list(at), [f"{value:g}" for value in at])
+        axes.xaxis.set_minor_locator(NullLocator())
 
 
 def band(
