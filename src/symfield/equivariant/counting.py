@@ -78,7 +78,7 @@ def fixed_dimension(rep: Representation, *, budget: float = _BUDGET) -> int | No
     return _fixed_dimension(rep, budget)
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=16)
 def _fixed_dimension(rep: Representation, budget: float) -> int | None:
     nodes = _node_count(rep.group, rep)
     if nodes is None or nodes > _MAX_NODES or nodes * _cost(rep) > budget:

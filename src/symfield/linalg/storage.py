@@ -120,8 +120,8 @@ class SignedOrbits(_OnDevices):
         """Signed mean of each bin, as its first value plus a mean deviation: exact where the orbit is constant."""
         bins, signs, first, sizes = self.near(x, "bins", "signs", "first", "sizes")
         signed = x * signs
-        lead = signed[..., first]
-        deviation = signed - lead[..., bins]
+        lead = _take(signed, first)
+        deviation = signed - _take(lead, bins)
         return lead + torch.zeros_like(lead).scatter_add(-1, bins.expand(deviation.shape), deviation) / sizes
 
     def coordinates(self, x: Tensor) -> Tensor:
@@ -133,12 +133,12 @@ class SignedOrbits(_OnDevices):
         """B c."""
         bins, signs, sizes = self.near(c, "bins", "signs", "sizes")
         padded = torch.nn.functional.pad(c, (0, sizes.numel() - self.dim))
-        return (padded / sizes.sqrt())[..., bins] * signs
+        return _take(padded / sizes.sqrt(), bins) * signs
 
     def project(self, x: Tensor) -> Tensor:
         """B Bᵀ x."""
         bins, signs = self.near(x, "bins", "signs")
-        return self.means(x)[..., bins] * signs
+        return _take(self.means(x), bins) * signs
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +154,7 @@ class _Repeated(_OnDevices):
 
     def gather(self, x: Tensor) -> Tensor:
         (index,) = self.near(x, "index")
-        return x[..., index]
+        return _take(x, index.reshape(-1)).unflatten(-1, index.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +204,12 @@ class DirectSum(_OnDevices):
 
     def _scatter(self, pieces: list[Tensor]) -> Tensor:
         (order,) = self.near(pieces[0], "order")
-        return torch.cat([piece.flatten(-2) for piece in pieces], dim=-1)[..., order]
+        return _take(torch.cat([piece.flatten(-2) for piece in pieces], dim=-1), order)
 
 
 Storage: TypeAlias = Dense | SignedOrbits | DirectSum
+
+
+def _take(x: Tensor, index: Tensor) -> Tensor:
+    """x[..., index] for a vector of indices, by gather, whose gradient is many times faster."""
+    return x.gather(-1, index.expand(*x.shape[:-1], index.numel()))
