@@ -223,3 +223,9 @@ def test_wrong_input_is_refused_with_what_to_do():
         Subspace.full(30_000).projector()
     with pytest.raises(ValueError, match="x - project"):
         Subspace.full(30_000).complement()
+
+
+def test_embedding_in_half_precision_survives_orbits_larger_than_its_range():
+    space = Subspace.from_orbits(torch.zeros(100_000, dtype=torch.int64))
+    x = space.storage.embed(torch.tensor([100.0], dtype=torch.float16))
+    assert float(x[0]) == pytest.approx(100 / 100_000**0.5, rel=1e-2)

@@ -47,7 +47,7 @@ def null_space(
     rank = numerical_rank(values, scale=scale, rtol=rtol, gap=gap)
     basis = right[rank:].mT.contiguous()
     residual = float(torch.linalg.vector_norm(a @ basis, dim=0).max()) if rank < n else 0.0
-    return Subspace(Dense(basis), residual)
+    return Subspace(Dense(basis.cpu()), residual)
 
 
 def intersect(a: Subspace, b: Subspace, *, rtol: float = 1e-9, gap: float = 1e3) -> Subspace:

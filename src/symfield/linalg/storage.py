@@ -76,7 +76,7 @@ class Dense(_OnDevices):
 
 @dataclass(frozen=True, eq=False)
 class SignedOrbits(_OnDevices):
-    """Signed orbits in bins; coordinates that must vanish share one last bin, with sign 0."""
+    """Signed orbits in bins; coordinates that must vanish share one last bin, with sign 0. Norms are √sizes."""
 
     orbits: Orbits
     dim: int
@@ -84,6 +84,7 @@ class SignedOrbits(_OnDevices):
     signs: Tensor
     first: Tensor
     sizes: Tensor
+    norms: Tensor
 
     @classmethod
     def build(cls, orbits: Orbits) -> SignedOrbits:
@@ -100,7 +101,7 @@ class SignedOrbits(_OnDevices):
             )
         order = torch.argsort(bins, stable=True)
         first = order[sizes.cumsum(0) - sizes]
-        return cls(orbits, dim, bins, orbits.signs, first, sizes.double())
+        return cls(orbits, dim, bins, orbits.signs, first, sizes.double(), sizes.double().sqrt())
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -113,7 +114,7 @@ class SignedOrbits(_OnDevices):
         result = torch.zeros(self.shape, dtype=torch.float64)
         alive = torch.nonzero(self.orbits.labels >= 0).squeeze(1)
         label = self.orbits.labels[alive]
-        result[alive, label] = self.signs[alive] / self.sizes[label].sqrt()
+        result[alive, label] = self.signs[alive] / self.norms[label]
         return result
 
     def means(self, x: Tensor) -> Tensor:
@@ -126,14 +127,14 @@ class SignedOrbits(_OnDevices):
 
     def coordinates(self, x: Tensor) -> Tensor:
         """Bᵀ x."""
-        (sizes,) = self.near(x, "sizes")
-        return (self.means(x) * sizes.sqrt())[..., : self.dim]
+        (norms,) = self.near(x, "norms")
+        return (self.means(x) * norms)[..., : self.dim]
 
     def embed(self, c: Tensor) -> Tensor:
         """B c."""
-        bins, signs, sizes = self.near(c, "bins", "signs", "sizes")
-        padded = torch.nn.functional.pad(c, (0, sizes.numel() - self.dim))
-        return _take(padded / sizes.sqrt(), bins) * signs
+        bins, signs, norms = self.near(c, "bins", "signs", "norms")
+        padded = torch.nn.functional.pad(c, (0, norms.numel() - self.dim))
+        return _take(padded / norms, bins) * signs
 
     def project(self, x: Tensor) -> Tensor:
         """B Bᵀ x."""

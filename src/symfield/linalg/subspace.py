@@ -4,7 +4,8 @@ With an orthonormal basis B (N × r) of the subspace E: coordinates Bᵀx, embed
 P = B Bᵀ, distance ‖x − Px‖. In the orbit form E = {x : x_i = s_i c_{label(i)}}, the columns of B are the orbits' sign
 vectors divided by the root of their sizes, and P is the signed mean over each orbit.
 
-The subspace is kept in float64 and the arithmetic is float64 whatever x is; results have x's dtype and device.
+The subspace is kept in float64 on the CPU and copied to other devices when needed; the arithmetic is float64 whatever x
+is (float32 on devices without float64), and results have x's dtype and device.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ class Subspace:
         Raises:
             ValueError: if the columns are not orthonormal, or hold NaN.
         """
-        basis = _finite(basis, "basis").double()
-        error = basis.mT @ basis - torch.eye(basis.shape[1], dtype=basis.dtype, device=basis.device)
+        basis = _finite(basis, "basis").double().cpu()
+        error = basis.mT @ basis - torch.eye(basis.shape[1], dtype=basis.dtype)
         defect = float(error.abs().max()) if error.numel() else 0.0
         if defect > atol:
             raise ValueError(
@@ -95,7 +96,7 @@ class Subspace:
         """
         vectors = _finite(vectors, "vectors").double()
         _, values, right = torch.linalg.svd(vectors, full_matrices=False)
-        return cls(Dense(right[: numerical_rank(values, rtol=rtol, gap=gap)].mT.contiguous()))
+        return cls(Dense(right[: numerical_rank(values, rtol=rtol, gap=gap)].mT.contiguous().cpu()))
 
     @classmethod
     def from_orbits(
