@@ -147,7 +147,8 @@ def population_flow(
     """
     z = z0.detach().double()
     check_cloud(population.unit, z)
-    grid = _check(z, times, tau, beta)
+    grid = time_grid(times)
+    _check(z, tau, beta)
     pace = pace_of(rate)
     if subspace is not None:
         require_inside(z, subspace)
@@ -193,12 +194,16 @@ def solve(
     if float(times[-1]) == 0.0 or start.numel() == 0:
         return start.expand(len(times), *start.shape).clone(), 0
 
+    reached = 0.0
+
     def flat(t: float, y: object) -> object:
+        nonlocal reached
+        reached = t
         with torch.no_grad():
             value = slope(t, torch.as_tensor(y, dtype=start.dtype).to(start.device).reshape(start.shape))
         if not torch.isfinite(value).all():
             raise ArithmeticError(
-                f"the flow is not finite at t = {t:.6g}; the risk blows up there: lower the rate, or check the target"
+                f"the flow is not finite at t = {t:.6g}; it blows up there: lower the rate, or check the target"
             )
         return value.reshape(-1).cpu().numpy()
 
@@ -213,8 +218,8 @@ def solve(
     )
     if not result.success:
         raise ArithmeticError(
-            f"the ODE solver gave up at t = {result.t[-1] if len(result.t) else 0.0:.6g}: "
-            f"{result.message} Loosen rtol=/atol= or pass solver=scipy.integrate.LSODA"
+            f"the solver gave up at t = {reached:.6g} ({result.message.rstrip('.')}): the flow blows up there, or is "
+            "stiff; loosen rtol= or atol=, or pass solver=scipy.integrate.LSODA"
         )
     states = torch.as_tensor(result.y.T.copy()).to(start).reshape(len(times), *start.shape)
     return states, int(result.nfev)
@@ -264,12 +269,27 @@ def require_inside(z: Float[Tensor, "*r n p"], subspace: Subspace) -> None:
         )
 
 
-def _check(z: Tensor, times: Sequence[float] | Tensor, tau: float, beta: float) -> Tensor:
+def time_grid(times: Sequence[float] | Float[Tensor, " t"]) -> Float[Tensor, " t"]:
+    """Times as a float64 tensor, refused unless they increase from 0 or later.
+
+    Args:
+        times: t_k.
+
+    Returns:
+        The times, ``(t,)``.
+
+    Raises:
+        ValueError: if there are none, or they are negative, not finite or not increasing.
+    """
     grid = torch.as_tensor(times, dtype=torch.float64).cpu()
     if grid.ndim != 1 or len(grid) == 0 or not torch.isfinite(grid).all():
         raise ValueError(f"expected a list of finite times, received {times!r}")
     if float(grid[0]) < 0 or bool((grid.diff() <= 0).any()):
         raise ValueError(f"expected increasing times >= 0, received {grid.tolist()}")
+    return grid
+
+
+def _check(z: Tensor, tau: float, beta: float) -> None:
     if not (tau >= 0 and math.isfinite(tau)):
         raise ValueError(f"expected a finite tau >= 0, received {tau}")
     if beta != 0:
@@ -279,4 +299,3 @@ def _check(z: Tensor, times: Sequence[float] | Tensor, tau: float, beta: float) 
         )
     if not torch.isfinite(z).all():
         raise ValueError("expected a finite cloud, received NaN or infinity")
-    return grid

@@ -31,7 +31,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from symfield.linalg import Subspace
-from symfield.meanfield.gradient_flow import Rate, pace_of, require_inside, solve, velocity
+from symfield.meanfield.gradient_flow import Rate, pace_of, require_inside, solve, time_grid, velocity
 from symfield.meanfield.population import Population, check_cloud
 from symfield.typing import Float, Tensor
 from symfield.units import Unit
@@ -39,6 +39,7 @@ from symfield.units import Unit
 __all__ = ["StabilityReport", "TransverseGrowth", "transverse_growth", "transverse_operator", "transverse_stability"]
 
 _DENSE = 3000
+_NEGLIGIBLE = 1e-12
 _LANCZOS = 1e-6  # relative residual; the error of the eigenvalue is its square
 
 
@@ -154,7 +155,7 @@ class TransverseGrowth:
 
 
 def transverse_operator(
-    z: Float[Tensor, "n p"], population: Population, subspace: Subspace, *, tau: float = 0.0
+    z: Float[Tensor, "*r n p"], population: Population, subspace: Subspace, *, tau: float = 0.0
 ) -> Float[Tensor, "m m"]:
     """The transverse operator A as a dense symmetric matrix in coordinates of ((E^G)^⊥)^n.
 
@@ -189,7 +190,7 @@ def transverse_operator(
 
 
 def transverse_stability(
-    z: Float[Tensor, "n p"],
+    z: Float[Tensor, "*r n p"],
     population: Population,
     subspace: Subspace,
     *,
@@ -250,8 +251,8 @@ def transverse_stability(
 
 
 def transverse_growth(
-    z0: Float[Tensor, "n p"],
-    perturbation: Float[Tensor, "*k n p"],
+    z0: Float[Tensor, "*r n p"],
+    perturbation: Float[Tensor, "..."],
     population: Population,
     subspace: Subspace,
     *,
@@ -300,11 +301,11 @@ def transverse_growth(
         raise ValueError(
             f"expected perturbations of shape (..., {tuple(z0.shape)}), received {tuple(perturbation.shape)}"
         )
-    grid = torch.as_tensor(times, dtype=torch.float64).cpu()
+    grid = time_grid(times)
     pace, across = pace_of(rate), subspace.complement()
     start, delta = subspace.coordinates(z0), across.coordinates(perturbation.to(z0))
     scale = _mean_square(delta).sqrt()
-    if not bool((scale > 0).all()):
+    if not bool((scale > _NEGLIGIBLE * _mean_square(perturbation.to(z0)).sqrt()).all()):
         raise ValueError("expected perturbations with a component off the subspace, received one inside it")
     first, shape = start.numel(), delta.shape
 

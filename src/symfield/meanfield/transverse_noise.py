@@ -103,13 +103,25 @@ def transverse_variance(
         speed = pace(float(trajectory.times[k]) + span / 2)
         operator = transverse_operator(middle, population, subspace, tau=tau)
         noise = population.noise(middle, across).reshape(n * q, n * q) * (epsilon * speed**2 / batch)
-        covariance = _advance(covariance, speed * operator, noise, span)
+        covariance = advance(covariance, speed * operator, noise, span)
         variances.append(covariance.trace() / n)
     return torch.stack(variances)
 
 
-def _advance(c: Tensor, a: Tensor, noise: Tensor, span: float) -> Tensor:
-    """C(span) for dC/dt = −(aC + Ca) + noise, exactly, in the eigenbasis of a."""
+def advance(
+    c: Float[Tensor, "m m"], a: Float[Tensor, "m m"], noise: Float[Tensor, "m m"], span: float
+) -> Float[Tensor, "m m"]:
+    """C(span) for dC/dt = −(aC + Ca) + noise, exactly, in the eigenbasis of a.
+
+    Args:
+        c: C at the start, ``(m, m)``.
+        a: symmetric drift, ``(m, m)``.
+        noise: symmetric source, ``(m, m)``.
+        span: length of the time interval.
+
+    Returns:
+        C at its end, ``(m, m)``.
+    """
     values, vectors = torch.linalg.eigh(a)
     decay = (values.unsqueeze(0) + values.unsqueeze(1)) * span
     safe = torch.where(decay == 0, 1.0, decay)
