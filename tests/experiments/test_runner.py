@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -96,26 +97,22 @@ def test_when_every_cell_fails_there_is_a_folder_that_says_so(work, tmp_path):
     assert (verdict.verdict, verdict.measured) == ("not tested", "3 of 3 cells failed")
 
 
-def test_processes_give_the_rows_of_one_process_and_share_the_threads(work, tmp_path, monkeypatch):
+def test_processes_give_the_rows_of_one_process_and_one_that_dies_fails_its_cell_only(work, ran, tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     cells = work.cells(work.settings("quick"))
-    alone, shared = sweep(cells).frame(cells), sweep(cells, jobs=2).frame(cells)
-    pd.testing.assert_frame_equal(alone.drop(columns="threads"), shared.drop(columns="threads"))
-    expected = max(1, len(os.sched_getaffinity(0)) // 2)
-    assert set(shared["threads"]) == {expected}
-    log = (tmp_path / "ran.log").read_text().splitlines()
-    assert str(os.getpid()) not in {line.split()[1] for line in log[8:]}
-
-
-def test_a_process_that_dies_fails_its_cell_only(work, ran):
-    config = work.settings("quick")
-    cells = work.cells(Grid(dying=((3,),)).configurations(config)[0])
+    alone = sweep(cells).frame(cells)
+    work.cells(dataclasses.replace(work.settings("quick"), dying=(3,)))
     outcome = sweep(cells, jobs=2)
     (failure,) = outcome.failures
     assert failure.cell.config.item == 3
     assert "the process of this cell died (SIGKILL, perhaps out of memory)" in failure.message
-    assert outcome.computed == 7
-    assert all(count == 1 for count in ran().values())
+    shared = outcome.frame(cells)
+    expected = alone[alone["item"] != 3].reset_index(drop=True)
+    pd.testing.assert_frame_equal(shared.drop(columns="threads"), expected.drop(columns="threads"))
+    assert set(shared["threads"]) == {max(1, len(os.sched_getaffinity(0)) // 2)}
+    assert set(ran().values()) == {2}
+    processes = {line.split()[1] for line in (tmp_path / "ran.log").read_text().splitlines()[8:]}
+    assert str(os.getpid()) not in processes
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
