@@ -8,7 +8,21 @@ References:
 """
 
 from symfield.meanfield.kernels.batched import advance_batched
-from symfield.meanfield.kernels.dispatch import advance
+from symfield.meanfield.kernels.compiler import CompilationError
+from symfield.meanfield.kernels.dispatch import advance, fastest
+from symfield.meanfield.kernels.native import Status, advance_native, arithmetic_limit, status
 from symfield.meanfield.kernels.program import ACTIVATIONS, Backend, Program
 
-__all__ = ["ACTIVATIONS", "Backend", "Program", "advance", "advance_batched"]
+__all__ = [
+    "ACTIVATIONS",
+    "Backend",
+    "CompilationError",
+    "Program",
+    "Status",
+    "advance",
+    "advance_batched",
+    "advance_native",
+    "arithmetic_limit",
+    "fastest",
+    "status",
+]

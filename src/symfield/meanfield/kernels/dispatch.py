@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import torch
+
 from symfield.meanfield.kernels.batched import advance_batched
+from symfield.meanfield.kernels.native import advance_native, native_serves
 from symfield.meanfield.kernels.program import Backend, Program
 from symfield.typing import Float, Int, Tensor
 
-__all__ = ["advance"]
+__all__ = ["advance", "fastest"]
 
 
 def advance(
@@ -51,5 +54,21 @@ def advance(
     References:
         Maass & Fontbona 2024, Eqs. (1) and (5), arXiv 2405.19995v3.
     """
-    chosen = advance_batched if backend is None else backend
+    chosen = fastest(program, like=z) if backend is None else backend
     return chosen(z, x, y, noise, steps, program=program, data_row=data_row, noise_row=noise_row)
+
+
+def fastest(program: Program, *, like: Tensor) -> Backend:
+    """The backend that :func:`advance` takes: compiled code where it can be had, else plain torch.
+
+    Args:
+        program: what a step does.
+        like: a tensor with the device and dtype of the state.
+
+    Returns:
+        :func:`advance_native` for CPU tensors if this machine can compile it, else :func:`advance_batched`.
+    """
+    known = like.dtype in (torch.float32, torch.float64)
+    if like.device.type == "cpu" and known and native_serves(program, like.dtype):
+        return advance_native
+    return advance_batched
