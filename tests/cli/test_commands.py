@@ -122,6 +122,8 @@ def test_the_doctor_names_versions_devices_and_the_state_of_the_folder(symfield,
     for expected in (package.__version__, torch.__version__, "cpu", "fused kernel", "3 cells, each matching"):
         assert expected in result.stdout
     assert symfield("doctor", "--out", f"{work_study}/runs").exit_code == 1
+    assert symfield("doctor", "--out", "elsewhere").exit_code == 0
+    assert not Path("elsewhere").exists()
 
 
 def test_studies_lists_names_and_claims(symfield):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -45,8 +43,7 @@ def examine(out: Path) -> list[Finding]:
     return [
         Finding("symfield", "ok", f"{__version__} on Python {platform.python_version()}, {platform.machine()}"),
         *_torch(),
-        _compiler(),
-        _kernel(),
+        *_kernel(),
         *_folder(out),
     ]
 
@@ -84,27 +81,25 @@ def _torch() -> list[Finding]:
     ]
 
 
-def _compiler() -> Finding:
-    named = os.environ.get("CC")
-    for name in (named, "cc", "gcc", "clang", "c++", "g++"):
-        if name and (path := shutil.which(name)):
-            return Finding("compiler", "ok", path)
-    return Finding("compiler", "note", "none found; everything works in pure torch, only slower")
+def _kernel() -> list[Finding]:
+    from symfield.meanfield.kernels import status
 
-
-def _kernel() -> Finding:
-    try:
-        status = importlib.import_module("symfield.meanfield.kernels").status
-    except (ImportError, AttributeError):
-        return Finding("fused kernel", "note", "not part of this installation; pure torch does the work")
-    return Finding("fused kernel", "ok", str(status()))
+    found = status()
+    compiler = found.compiler or "none found; everything works in plain torch, only slower"
+    return [
+        Finding("compiler", "ok" if found.compiler else "note", compiler),
+        Finding("fused kernel", "ok" if found.available else "note", found.detail),
+    ]
 
 
 def _folder(out: Path) -> list[Finding]:
+    was_there = out.exists()
     try:
         check_writable(out)
     except ExperimentError as error:
         return [Finding("output", "problem", str(error))]
+    if not was_there:
+        out.rmdir()
     findings = [Finding("output", "ok", f"{out} can be written")]
     path = out / "store.sqlite"
     if not path.exists():

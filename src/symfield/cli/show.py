@@ -11,7 +11,7 @@ from rich.text import Text
 
 from symfield.cli.doctor import Finding
 from symfield.experiments.catalogue import Entry
-from symfield.experiments.verdict import FAILS, HOLDS, NOT_TESTED, Verdict, number
+from symfield.experiments.verdict import FAILS, HOLDS, NOT_TESTED, Verdict, counted, number
 
 __all__ = ["findings_table", "studies_table", "verdicts_table"]
 
@@ -47,7 +47,7 @@ def verdicts_table(found: Sequence[Verdict], *, title: str) -> Table:
         The table.
     """
     tally = Counter(verdict.verdict for verdict in found)
-    counts = ", ".join(f"{tally[kind]} {kind}" for kind in _VERDICTS if tally[kind]) or "no verdicts"
+    counts = ", ".join(counted(kind, tally[kind]) for kind in _VERDICTS if tally[kind]) or "no verdicts"
     table = Table(box=SIMPLE_HEAD, title=f"{title}: {counts}", title_justify="left", title_style="bold")
     table.add_column("verdict", no_wrap=True)
     table.add_column("claim", ratio=1)

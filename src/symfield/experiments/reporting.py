@@ -22,7 +22,7 @@ from plotly.offline import get_plotlyjs
 
 from symfield.experiments.errors import FolderError
 from symfield.experiments.folder import PAGE_CONTROLS, RunFolder, write_atomically
-from symfield.experiments.verdict import FAILS, HOLDS, NOT_TESTED, number
+from symfield.experiments.verdict import FAILS, HOLDS, NOT_TESTED, counted, number
 
 __all__ = ["report"]
 
@@ -76,13 +76,14 @@ def report(folders: Sequence[RunFolder | Path | str], path: Path | str) -> Path:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["number"] = number
+    environment.filters["counted"] = counted
     environment.filters["mathematics"] = _mathematics
     interactive = any(section["pages"] for section in sections)
     page = environment.get_template("report.html.j2").render(
         sections=sections,
         title=_title([section["title"] for section in sections]),
         total=total,
-        kinds={HOLDS: "hold", FAILS: "fail", NOT_TESTED: "not tested"},
+        kinds=(HOLDS, FAILS, NOT_TESTED),
         controls=PAGE_CONTROLS,
         plotly=get_plotlyjs() if interactive else None,
     )

@@ -10,11 +10,12 @@ from typing import Any
 
 from symfield.experiments.errors import FieldError
 
-__all__ = ["FAILS", "HOLDS", "NOT_TESTED", "Verdict", "number"]
+__all__ = ["FAILS", "HOLDS", "NOT_TESTED", "Verdict", "counted", "number"]
 
 HOLDS = "holds"
 FAILS = "fails"
 NOT_TESTED = "not tested"
+_PLURAL = {HOLDS: "hold", FAILS: "fail", NOT_TESTED: NOT_TESTED}
 
 Measure = float | int | str | None
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -94,6 +95,23 @@ class Verdict:
     def from_json(cls, content: Mapping[str, Any]) -> Verdict:
         """The verdict of :meth:`to_json`."""
         return cls(**content)
+
+
+def counted(verdict: str, count: int) -> str:
+    """So many verdicts of a kind, in words.
+
+    Args:
+        verdict: which kind.
+        count: how many.
+
+    Returns:
+        The words.
+
+    Example:
+        >>> counted(HOLDS, 1), counted(HOLDS, 2), counted(NOT_TESTED, 2)
+        ('1 holds', '2 hold', '2 not tested')
+    """
+    return f"{count} {verdict if count == 1 else _PLURAL[verdict]}"
 
 
 def number(value: object) -> str:
