@@ -1,7 +1,7 @@
 """Bases of equivariant maps: symfield beside EMLP, in CPU seconds of one thread.
 
-    python benchmarks/equivariant_maps.py                                # short: EMLP may spend 20 s a row
-    python benchmarks/equivariant_maps.py --timeout 600                  # long enough for all that EMLP finishes
+    python benchmarks/equivariant_maps.py                                # short: EMLP may spend 20 CPU seconds a row
+    python benchmarks/equivariant_maps.py --limit 600                    # long enough for all that EMLP finishes
     python benchmarks/equivariant_maps.py --emlp-python /path/to/python  # EMLP in an environment of its own
     python benchmarks/equivariant_maps.py --only SO                      # rows whose name contains SO
 
@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -153,30 +154,28 @@ def theirs(case: Case) -> Callable[[], tuple[int, int, float]]:
     return solve
 
 
-def work(library: str, name: str) -> None:
-    """Solve one case in this process and print the measurement as JSON."""
+def work(library: str, name: str, limit: int) -> None:
+    """Solve one case in this process and print the measurement as JSON; the system ends it beyond the limit."""
     case = next(c for c in CASES if c.name == name)
     solve = {"symfield": ours, "emlp": theirs}[library](case)
     start = time.process_time()
+    resource.setrlimit(resource.RLIMIT_CPU, (int(start) + limit, int(start) + limit + 5))
     coordinates, dimension, residual = solve()
     seconds = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"N": coordinates, "r": dimension, "residual": residual, "cpu": seconds, "MB": peak}))
 
 
-def measure(library: str, case: Case, *, python: str, timeout: float) -> dict:
+def measure(library: str, case: Case, *, python: str, limit: int) -> dict:
     """Run one worker; the result, or a word for why there is none."""
     settings = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu", "TQDM_DISABLE": "1"}
     settings["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    command = [python, os.path.abspath(__file__), "--worker", library, "--only", case.name]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout, env={**os.environ, **settings}, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return {"failed": f"> {timeout:.0f} s"}
+    command = [python, os.path.abspath(__file__), "--worker", library, "--only", case.name, "--limit", str(limit)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings}, check=False)
+    if done.returncode == -signal.SIGXCPU:
+        return {"failed": f"> {limit} s"}
     if done.returncode:
-        error = done.stderr.strip().splitlines()[-1:] or ["stopped"]
+        error = done.stderr.strip().splitlines()[-1:] or [f"ended with code {done.returncode}"]
         return {"failed": error[0].split(":")[0].split(".")[-1]}
     return json.loads(done.stdout.strip().splitlines()[-1])
 
@@ -201,24 +200,23 @@ def row(case: Case, here: dict, there: dict) -> str:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--timeout", type=float, default=20.0, help="wall-clock seconds that EMLP may spend on a row")
+    parser.add_argument("--limit", type=int, default=20, help="CPU seconds that EMLP may spend on a row")
     parser.add_argument("--emlp-python", default=sys.executable, help="interpreter that has EMLP")
     parser.add_argument("--only", default="", help="run the rows whose name contains this")
     parser.add_argument("--worker", choices=["symfield", "emlp"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        work(arguments.worker, arguments.only)
+        work(arguments.worker, arguments.only, arguments.limit)
         return
     installed = has_emlp(arguments.emlp_python)
     titles = f"{'':24s} {'N':>9s} {'dim':>6s} {'residual':>9s} {'symfield':>9s} {'MB':>6s}"
     print(f"{titles}   {'EMLP':>9s} {'MB':>6s} {'ratio':>9s}   (CPU seconds)")
     for case in CASES:
         if arguments.only in case.name:
-            here = measure("symfield", case, python=sys.executable, timeout=300)
-            missing = {"failed": "not installed"}
-            there = (
-                measure("emlp", case, python=arguments.emlp_python, timeout=arguments.timeout) if installed else missing
-            )
+            here = measure("symfield", case, python=sys.executable, limit=300)
+            there = {"failed": "not installed"}
+            if installed:
+                there = measure("emlp", case, python=arguments.emlp_python, limit=arguments.limit)
             print(row(case, here, there), flush=True)
 
 

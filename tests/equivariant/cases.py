@@ -83,6 +83,7 @@ def _pentagon() -> Group:
 
 
 _S3, _D4, _C5 = Symmetric(3), Dihedral(4), Cyclic(5)
+_MIXED = DirectProduct(_S3, Orthogonal(2), _C5)
 
 #: Permutation-like: every solver applies.
 PERMUTATION_LIKE = [
@@ -115,6 +116,8 @@ LIE = [
     Defining(SpecialOrthogonal(4)) ** 4,
     Defining(Orthogonal(2)) ** 4 + Trivial(Orthogonal(2), 3),
     points_in_space(3) ** 2,
+    (Sign(_MIXED) + Defining(_MIXED)) * Defining(_MIXED),
+    Factor(_MIXED, 2, Planar(_C5)) * Factor(_MIXED, 1, Defining(Orthogonal(2)) ** 2) * Factor(_MIXED, 2, Planar(_C5)),
     conjugated(Defining(SpecialOrthogonal(3)) + Trivial(SpecialOrthogonal(3)), orthogonal=False) ** 2,
 ]
 

@@ -22,6 +22,7 @@ from symfield.equivariant import (
     reynolds,
 )
 from symfield.equivariant.constraints import Constraints, halves, residual
+from symfield.equivariant.products import outer_factors
 from symfield.equivariant.sums import summands
 from symfield.groups import (
     Cyclic,
@@ -138,6 +139,19 @@ def test_summands_are_disjoint_coordinates_on_which_the_representation_acts_by_i
     split = fixed_points(rep)
     assert split.dim == whole.dim
     torch.testing.assert_close(split.projector(), whole.projector(), atol=1e-9, rtol=0)
+
+
+def test_a_direct_product_is_solved_factor_by_factor_wherever_the_tensor_factors_stand():
+    rep = points_in_space(4) ** 4
+    maps = fixed_points(rep)
+    assert maps.dim == 15 * 3  # partitions of four indices, pairings of four vectors
+    assert maps.residual < 1e-13
+    vectors = points_in_space(60)
+    assert equivariant_maps(vectors, vectors).dim == 2
+    owners = outer_factors(LIE[-2])
+    assert owners == {2: [0, 2], 1: [1]}
+    assert outer_factors(Planar(Cyclic(3)) ** 2) is None
+    assert outer_factors(vectors.factors[0] ** 2) is None
 
 
 def test_channels_cost_nothing():

@@ -110,7 +110,7 @@ def _brute(n: int, index: torch.Tensor, sign: torch.Tensor) -> Subspace:
     return null_space(torch.cat(rows)) if rows else Subspace.full(n)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(_signed_maps)
 def test_signed_orbits_solve_the_same_system_as_the_dense_null_space(case):
     n, maps = case

@@ -13,8 +13,9 @@ from symfield.equivariant.constraints import halves, residual
 from symfield.equivariant.counting import fixed_dimension
 from symfield.equivariant.dense import by_null_space
 from symfield.equivariant.orbits import by_orbits
+from symfield.equivariant.products import inner_representation, outer_factors, outer_product
 from symfield.equivariant.sums import summands
-from symfield.groups import Representation, hom
+from symfield.groups import Representation, Tensored, hom
 from symfield.linalg import AmbiguousRankError, Subspace
 from symfield.random import generator, normal
 
@@ -38,8 +39,9 @@ def fixed_points(rep: Representation, *, solver: Solver | None = None) -> Subspa
     """All x with ρ(g) x = x for every g in the group.
 
     Permutation-like representations are solved exactly by orbits of coordinates. Others are split into their direct
-    summands, each solved by dense null spaces when small, by group averages when the group is finite and that is
-    cheap, or by conjugate gradients; non-orthogonal representations are welcome. Every result is certified: the
+    summands and, over a direct product of groups, into its factors; what remains is solved by dense null spaces when
+    small, by group averages when the group is finite and that is cheap, or by conjugate gradients. Non-orthogonal
+    representations are welcome. Every result is certified: the
     violation of the constraints is measured, and the dimension is compared with the average of the character
     wherever that is known.
 
@@ -112,16 +114,26 @@ def _solve(rep: Representation) -> Subspace:
     """Fixed points of a representation that is no sum, certified."""
     if rep.permutation_like:
         return _certified(rep, by_orbits(rep))
+    owners = outer_factors(rep)
+    if owners is not None:
+        return _certified(rep, _by_group_factors(rep, owners))
     if rep.dim <= _SMALL:
         return _certified(rep, by_null_space(rep))
     vectors = fixed_dimension(rep) or 16
     iterate = by_averaging if averaging_cost(rep, vectors) <= _gradients_cost(rep, vectors) else by_conjugate_gradients
     try:
         return _certified(rep, iterate(rep))
-    except (ConvergenceError, AmbiguousRankError):
+    except (ConvergenceError, AmbiguousRankError, FixedPointError):
         if rep.dim > _DENSE:
             raise
         return _certified(rep, by_null_space(rep))
+
+
+def _by_group_factors(rep: Representation, owners: dict[int, list[int]]) -> Subspace:
+    """Fixed points of a direct product of groups, as the tensor product of those of its factors."""
+    assert isinstance(rep, Tensored)
+    parts = [(positions, fixed_points(inner_representation(rep, positions))) for positions in owners.values()]
+    return outer_product(rep, parts)
 
 
 def _gradients_cost(rep: Representation, vectors: int) -> float:

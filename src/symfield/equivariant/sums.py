@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from symfield.groups import Copies, Dual, Factor, Representation, Sum, Tensored, Trivial
+from symfield.groups import Copies, Defining, DirectProduct, Dual, Factor, Representation, Sign, Sum, Tensored, Trivial
 from symfield.typing import Int, Tensor
 
 __all__ = ["summands"]
@@ -47,6 +47,10 @@ def _terms(rep: Representation) -> list[tuple[Representation, Tensor]]:
         return [(t.dual, index) for t, index in _terms(rep.inner)]
     if isinstance(rep, Factor):
         return [(Factor(rep.group, rep.i, t), index) for t, index in _terms(rep.inner)]
+    if isinstance(rep, Defining) and isinstance(rep.group, DirectProduct):
+        return _terms(Sum(*(Factor(rep.group, i, Defining(g)) for i, g in enumerate(rep.group.factors))))
+    if isinstance(rep, Sign) and isinstance(rep.group, DirectProduct):
+        return _terms(Tensored(*(Factor(rep.group, i, Sign(g)) for i, g in enumerate(rep.group.factors))))
     if isinstance(rep, Trivial):
         return [(Trivial(rep.group), torch.arange(rep.dim)[:, None])]
     if not isinstance(rep, Tensored):
