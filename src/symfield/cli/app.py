@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 
 from symfield import __version__
 from symfield.experiments.catalogue import entries
-from symfield.experiments.errors import ExperimentError
+from symfield.experiments.errors import ExperimentError, Interrupted
 
 __all__ = ["app"]
 
@@ -169,4 +169,4 @@ def _complain(message: str) -> None:
 
 
 def _exit_code(error: ExperimentError) -> int:
-    return 130 if type(error).__name__ == "Interrupted" else 2
+    return 130 if isinstance(error, Interrupted) else 2

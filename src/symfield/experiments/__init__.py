@@ -123,6 +123,7 @@ if TYPE_CHECKING:
         ExperimentError,
         FieldError,
         FolderError,
+        Interrupted,
         StoreError,
         StudyError,
     )
@@ -131,7 +132,7 @@ if TYPE_CHECKING:
     from symfield.experiments.launcher import Launch, launch, redraw
     from symfield.experiments.monitor import Bar, Monitor, Quiet
     from symfield.experiments.reporting import report
-    from symfield.experiments.runner import Failure, Interrupted, Outcome, sweep
+    from symfield.experiments.runner import Failure, Outcome, sweep
     from symfield.experiments.store import CorruptedCell, Record, Store
     from symfield.experiments.study import PRESETS, Study, find
     from symfield.experiments.verdict import FAILS, HOLDS, NOT_TESTED, Verdict
@@ -139,13 +140,21 @@ if TYPE_CHECKING:
 # Loaded on first use: listing studies must not wait for pandas and matplotlib.
 _HOMES = {
     "cell": ("Cell", "Row", "versioned"),
-    "errors": ("CellsFailed", "ExperimentError", "FieldError", "FolderError", "StoreError", "StudyError"),
+    "errors": (
+        "CellsFailed",
+        "ExperimentError",
+        "FieldError",
+        "FolderError",
+        "Interrupted",
+        "StoreError",
+        "StudyError",
+    ),
     "folder": ("RunFolder", "latest", "runs"),
     "grid": ("Grid",),
     "launcher": ("Launch", "launch", "redraw"),
     "monitor": ("Bar", "Monitor", "Quiet"),
     "reporting": ("report",),
-    "runner": ("Failure", "Interrupted", "Outcome", "sweep"),
+    "runner": ("Failure", "Outcome", "sweep"),
     "store": ("CorruptedCell", "Record", "Store"),
     "study": ("PRESETS", "Study", "find"),
     "verdict": ("FAILS", "HOLDS", "NOT_TESTED", "Verdict"),

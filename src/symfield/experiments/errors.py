@@ -8,7 +8,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["CellsFailed", "ExperimentError", "FieldError", "FolderError", "StoreError", "StudyError", "unknown"]
+__all__ = [
+    "CellsFailed", "ExperimentError", "FieldError", "FolderError", "Interrupted", "StoreError", "StudyError", "unknown",
+]  # fmt: skip
 
 
 class ExperimentError(Exception):
@@ -33,6 +35,10 @@ class FolderError(ExperimentError):
 
 class CellsFailed(ExperimentError):
     """Some cells raised; every other cell was computed."""
+
+
+class Interrupted(ExperimentError):
+    """The user stopped a sweep; every finished cell is in the store."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

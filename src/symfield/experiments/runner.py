@@ -10,19 +10,15 @@ from dataclasses import dataclass
 import pandas as pd
 
 from symfield.experiments.cell import Cell, Row, canonical
-from symfield.experiments.errors import CellsFailed, ExperimentError
+from symfield.experiments.errors import CellsFailed, ExperimentError, Interrupted
 from symfield.experiments.monitor import Monitor, Quiet
 from symfield.experiments.provenance import versions
 from symfield.experiments.store import CorruptedCell, Record, Store
 from symfield.experiments.work import Result, here, in_processes
 
-__all__ = ["DONE", "FAILED", "Failure", "Interrupted", "Outcome", "sweep"]
+__all__ = ["DONE", "FAILED", "Failure", "Outcome", "sweep"]
 
 DONE, FAILED = "done", "failed"
-
-
-class Interrupted(ExperimentError):
-    """The user stopped a sweep; every finished cell is in the store."""
 
 
 @dataclass(frozen=True)
