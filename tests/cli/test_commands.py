@@ -136,6 +136,15 @@ def test_studies_lists_names_and_claims(symfield):
         assert entry.claim.split()[0] in result.stdout
 
 
+def test_listing_studies_waits_for_neither_torch_nor_pandas_nor_matplotlib():
+    code = (
+        "import sys; from symfield.cli import app; app(['studies'], standalone_mode=False);"
+        "print('loaded', {'torch', 'pandas', 'matplotlib', 'plotly', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("loaded set()")
+
+
 def test_version(symfield):
     assert symfield("--version").stdout.strip() == package.__version__
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
 import sys
 
 import pandas as pd
@@ -67,15 +66,6 @@ def test_studies_are_listed_from_their_text_without_importing_them(package):
 
 def test_a_package_that_does_not_exist_has_no_studies():
     assert entries("symfield.nowhere.studies") == []
-
-
-def test_listing_studies_waits_for_neither_torch_nor_pandas_nor_matplotlib():
-    code = (
-        "import sys; from symfield.cli.app import app; from symfield.experiments.catalogue import entries;"
-        "entries('symfield.studies'); print({'torch', 'pandas', 'matplotlib', 'plotly', 'numpy'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
 
 
 def test_an_unknown_study_names_the_closest(package):

@@ -4,31 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from symfield import __version__
+from symfield.cli.show import Finding
 from symfield.experiments.errors import ExperimentError
 from symfield.experiments.folder import check_writable
 from symfield.experiments.store import Store, repair
 
-__all__ = ["Finding", "examine", "repair_store"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the doctor's.
-
-    Args:
-        name: what was looked at.
-        state: ``"ok"``, ``"note"`` (works, but could do more) or ``"problem"``.
-        words: what was found.
-    """
-
-    name: str
-    state: Literal["ok", "note", "problem"]
-    words: str
+__all__ = ["examine", "repair_store"]
 
 
 def examine(out: Path) -> list[Finding]:

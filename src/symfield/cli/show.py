@@ -4,19 +4,35 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from symfield.cli.doctor import Finding
 from symfield.experiments.catalogue import Entry
 from symfield.experiments.verdict import FAILS, HOLDS, NOT_TESTED, Verdict, counted, number
 
-__all__ = ["findings_table", "studies_table", "verdicts_table"]
+__all__ = ["Finding", "findings_table", "studies_table", "verdicts_table"]
 
 _VERDICTS = {HOLDS: "green", FAILS: "bold red", NOT_TESTED: "dim"}
 _STATES = {"ok": "green", "note": "yellow", "problem": "bold red"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's.
+
+    Args:
+        name: what was looked at.
+        state: ``"ok"``, ``"note"`` (works, but could do more) or ``"problem"``.
+        words: what was found.
+    """
+
+    name: str
+    state: Literal["ok", "note", "problem"]
+    words: str
 
 
 def studies_table(found: Sequence[Entry]) -> Table:
