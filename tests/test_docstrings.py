@@ -93,7 +93,8 @@ def constructor(value: type) -> list[str]:
 def built_from(value: type) -> list[str]:
     """Names that the docstring of a class documents as arguments, or that of the class it takes its fields from."""
     for cls in value.__mro__:
-        if documented := entries(sections(inspect.cleandoc(cls.__doc__ or "")).get("Args", [])):
+        found = sections(inspect.cleandoc(cls.__doc__ or ""))
+        if documented := entries(found.get("Args", [])) or (cls is not value and entries(found.get("Attributes", []))):
             return documented
     return []
 
