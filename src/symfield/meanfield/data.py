@@ -130,6 +130,13 @@ def stream(data: Data | tuple[Tensor, Tensor] | Callable[..., tuple[Tensor, Tens
     Raises:
         TypeError: if it is neither.
         ValueError: if the arrays do not fit or hold NaN.
+
+    Example:
+        >>> import torch
+        >>> source = stream((torch.arange(6.0).reshape(3, 2), torch.zeros(3, 1)))
+        >>> x, y = source((5,), generator=torch.Generator(), like=torch.zeros(1))
+        >>> x.shape, y.shape
+        (torch.Size([5, 2]), torch.Size([5, 1]))
     """
     if isinstance(data, tuple):
         return Arrays(*data)

@@ -71,6 +71,10 @@ def inverse_width(n: int) -> float:
 
     Returns:
         1/N.
+
+    Example:
+        >>> inverse_width(4)
+        0.25
     """
     return 1.0 / n
 

@@ -57,6 +57,11 @@ def inner_loop(schemes: Sequence[Objective], z: Tensor) -> Inner:
 
     Returns:
         :func:`fused_loop` where it applies, else :func:`particle_loop`.
+
+    Example:
+        >>> from symfield.meanfield import squared, vanilla
+        >>> inner_loop([vanilla(PointwiseUnit(sigmoid, 2, 2), squared)], torch.zeros(1, 1, 4, 4)).__qualname__
+        'fused_loop.<locals>.loop'
     """
     return fused_loop(schemes) if supports_fusion(schemes) and z.is_floating_point() else particle_loop(schemes)
 
@@ -115,6 +120,14 @@ def particle_loop(schemes: Sequence[Objective]) -> Inner:
 
     Returns:
         An inner loop.
+
+    Example:
+        >>> from symfield.meanfield import Virtual, squared, vanilla
+        >>> x, y = torch.ones(1, 1, 3, 2), torch.zeros(1, 1, 3, 2)  # one step, one run, a batch of three
+        >>> block = Block((Virtual(x, y, y, None),), torch.tensor([0.5], dtype=torch.float64), None, tau=0.0)
+        >>> loop = particle_loop([vanilla(PointwiseUnit(sigmoid, 2, 2), squared)])
+        >>> loop(torch.zeros(1, 1, 4, 4), block, slice(0, 1))[0, 0, 0].tolist()
+        [-0.125, -0.125, -0.125, -0.125]
     """
 
     def advance(z: Tensor, block: Block, window: slice) -> Tensor:
@@ -184,6 +197,14 @@ def fused_loop(schemes: Sequence[Objective], advance: kernels.Backend = kernels.
 
     Raises:
         NotImplementedError: if a scheme is not supported.
+
+    Example:
+        >>> from symfield.meanfield import Virtual, squared, vanilla
+        >>> x, y = torch.ones(1, 1, 3, 2), torch.zeros(1, 1, 3, 2)  # one step, one run, a batch of three
+        >>> block = Block((Virtual(x, y, y, None),), torch.tensor([0.5], dtype=torch.float64), None, tau=0.0)
+        >>> loop = fused_loop([vanilla(PointwiseUnit(sigmoid, 2, 2), squared)])
+        >>> loop(torch.zeros(1, 1, 4, 4), block, slice(0, 1))[0, 0, 0].tolist()
+        [-0.125, -0.125, -0.125, -0.125]
     """
     if not supports_fusion(schemes):
         raise NotImplementedError(

@@ -261,6 +261,15 @@ def augmented(
 
     Raises:
         ValueError: if representations do not fit the unit or the frame.
+
+    Example:
+        >>> from symfield.groups import Cyclic
+        >>> from symfield.meanfield import squared
+        >>> from symfield.symmetrize import uniform
+        >>> from symfield.units import PointwiseUnit, sigmoid
+        >>> objective = augmented(PointwiseUnit(sigmoid, 2, 2), squared, uniform(Cyclic(2)))
+        >>> objective.virtual(torch.zeros(3, 2), torch.zeros(3, 2)).x.shape  # both poses of three samples
+        torch.Size([6, 2])
     """
     return Objective(unit, loss_of(loss), frame, *_representations(unit, frame, rep_in, rep_out))
 
@@ -288,6 +297,18 @@ def averaged(
 
     Raises:
         ValueError: if representations do not fit the unit or the frame, or ρ̂ is not orthogonal.
+
+    Example:
+        >>> from symfield.groups import Cyclic
+        >>> from symfield.meanfield import squared
+        >>> from symfield.symmetrize import uniform
+        >>> from symfield.units import PointwiseUnit, identity
+        >>> unit, frame = PointwiseUnit(identity, 2, 2), uniform(Cyclic(2))
+        >>> z, x, y = torch.tensor([[1.0, 0.0, 0.0, -1.0]]), torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2)
+        >>> averaged(unit, squared, frame).risk(z, x, y).item()  # diag(1, -1) averages to zero over the swap
+        0.0
+        >>> augmented(unit, squared, frame).risk(z, x, y).item()
+        5.0
     """
     reps = _representations(unit, frame, rep_in, rep_out)
     if not reps[1].orthogonal:
@@ -308,6 +329,14 @@ def constrained(unit: Unit, loss: Loss | Callable[[Tensor, Tensor], Tensor], sub
 
     Raises:
         ValueError: if the subspace does not lie in the unit's parameter space.
+
+    Example:
+        >>> from symfield.linalg import Subspace
+        >>> from symfield.meanfield import squared
+        >>> from symfield.units import PointwiseUnit, sigmoid
+        >>> objective = constrained(PointwiseUnit(sigmoid, 2, 2), squared, Subspace.zero(4))
+        >>> objective.gradient(torch.ones(5, 4), torch.ones(3, 2), torch.zeros(3, 2)).abs().max().item()
+        0.0
     """
     if subspace.ambient_dim != unit.dim:
         raise ValueError(f"expected a subspace of R^{unit.dim}, received one of R^{subspace.ambient_dim}")

@@ -141,6 +141,12 @@ def check_shapes(unit: Unit, x: Tensor, z: Tensor) -> None:
 
     Raises:
         ValueError: with the expected and the received shape.
+
+    Example:
+        >>> from symfield.units import PointwiseUnit, sigmoid
+        >>> check_shapes(PointwiseUnit(sigmoid, in_dim=2, out_dim=2), torch.zeros(3, 2), torch.zeros(5, 3))
+        Traceback (most recent call last):
+        ValueError: expected a cloud of shape (..., n, 4), received (5, 3)
     """
     if x.ndim < 2 or x.shape[-1] != unit.in_dim:
         raise ValueError(f"expected inputs of shape (..., b, {unit.in_dim}), received {tuple(x.shape)}")
