@@ -240,9 +240,9 @@ class SampledPopulation(Population):
         for start in range(0, len(self.nodes), size):
             cut = slice(start, start + size)
             yield (
-                self.nodes.x[cut].expand(*runs, -1, -1),
-                self.y[cut].expand(*runs, -1, -1),
-                self.nodes.weight[cut].expand(*runs, -1),
+                self.nodes.x[cut].to(z.device).expand(*runs, -1, -1),
+                self.y[cut].to(z.device).expand(*runs, -1, -1),
+                self.nodes.weight[cut].to(z.device).expand(*runs, -1),
             )
 
     def _covectors(self, z: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
