@@ -69,6 +69,15 @@ def test_relative_measure_distance_between_clouds_at_the_origin_is_zero():
     assert relative_measure_distance(torch.zeros(3, 2), torch.zeros(5, 2)).item() == 0
 
 
+@pytest.mark.parametrize("scale", [2.0**-600, 2.0**600])
+def test_distances_neither_overflow_nor_underflow(scale: float):
+    x, y = normal(6, 3), normal(6, 3, seed=1)
+    assert wasserstein2(scale * x, scale * y).item() == pytest.approx(scale * wasserstein2(x, y).item(), rel=1e-12)
+    assert relative_measure_distance(scale * x, scale * y).item() == pytest.approx(
+        relative_measure_distance(x, y).item(), rel=1e-12
+    )
+
+
 def test_distance_to_the_projection_needs_no_solver():
     z, space = normal(3, 40, 4), fixed_points(SWAP)
     closed = distance_to_projection(z, space, squared=True)

@@ -60,8 +60,22 @@ def test_a_flat_curve_fails_the_slopes(runs):
 def test_levels_are_tested_at_the_published_setting_only():
     assert is_published(maass2024_laws.Config(sizes=(7,), seeds=(3,)))
     assert not is_published(maass2024_laws.Config(horizon=5.0))
-    with pytest.raises(FieldError, match="N >= 1"):
-        maass2024_laws.Config(sizes=(0,))
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "value"),
+    [
+        (maass2024_laws.Config, "sizes", (10, 0)),
+        (maass2024_laws.Config, "seeds", ()),
+        (maass2024_laws.Config, "tau", -1.0),
+        (maass2024_laws.Config, "horizon", float("nan")),
+        (maass2024_clouds.Config, "n", 0),
+        (maass2024_step_or_width.Config, "steps", (0.1, 0.0)),
+    ],
+)
+def test_a_setting_that_no_run_could_use_is_refused_before_anything_runs(config, field, value):
+    with pytest.raises(FieldError, match=field):
+        config(**{field: value})
 
 
 def setting(**changes) -> Training:

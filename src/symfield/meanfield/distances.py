@@ -57,7 +57,8 @@ def wasserstein2(x: Float[Tensor, "..."], y: Float[Tensor, "..."]) -> Float[Tens
         3.0
     """
     x, y = _clouds(x, y)
-    return _squared_distance(x, y).sqrt()
+    scale = _scale(x, y)
+    return _squared_distance(x / scale, y / scale).sqrt() * scale
 
 
 def relative_measure_distance(
@@ -85,6 +86,8 @@ def relative_measure_distance(
         Maass & Fontbona 2024, Appendix F, arXiv 2405.19995v3.
     """
     x, y = _clouds(x, y)
+    scale = _scale(x, y)
+    x, y = x / scale, y / scale
     moments = 2 * _second_moment(x) + 2 * _second_moment(y)
     return _relative(_squared_distance(x, y), moments, squared=squared)
 
@@ -112,6 +115,7 @@ def distance_to_projection(
         0.5
     """
     z, _ = _clouds(z, z)
+    z = z / _scale(z, z)
     inside = project(z, subspace)
     off, on = _second_moment(z - inside), _second_moment(inside)
     return _relative(off, 2 * off + 4 * on, squared=squared)
@@ -161,6 +165,12 @@ def _clouds(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     if not (x.isfinite().all() and y.isfinite().all()):
         raise ValueError("expected finite clouds, received NaN or infinity; look for the step where the run diverged")
     return x, y
+
+
+def _scale(x: Tensor, y: Tensor) -> float:
+    """A power of two that keeps squares of very large or very small coordinates in range; usually 1."""
+    largest = float(torch.maximum(x.abs().max(), y.abs().max()))
+    return 1.0 if largest == 0 or 1e-100 < largest < 1e100 else 2.0 ** round(math.log2(largest))
 
 
 def _squared_distance(x: Tensor, y: Tensor) -> Tensor:

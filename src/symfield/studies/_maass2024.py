@@ -61,6 +61,7 @@ __all__ = [
     "UNIT",
     "Published",
     "Training",
+    "check_setting",
     "fixed_space",
     "objective",
     "teacher",
@@ -213,8 +214,28 @@ class Published:
     dtype: Literal["float32", "float64"] = "float64"
 
     def __post_init__(self) -> None:
-        if min(self.sizes, default=0) < 1:
-            raise FieldError(f"expected widths N >= 1 in sizes, received {self.sizes}")
+        check_setting(self)
+
+
+def check_setting(config: object) -> None:
+    """Refuse a setting that no run could use, before anything is computed.
+
+    Args:
+        config: a configuration; the fields it shares with :class:`Published` are checked.
+
+    Raises:
+        FieldError: naming the field, what it needs and what it received.
+    """
+    least = {"sizes": 1, "n": 1, "narrow": 1, "middle": 1, "batch": 1, "batches": 1, "points": 1, "tau": 0, "beta": 0}
+    positive = ("step_scale", "rate", "horizon", "loss_scale", "fixed_step", "steps", "input_std")
+    for name, value in vars(config).items():
+        values = value if isinstance(value, tuple) else (value,)
+        if not values:
+            raise FieldError(f"expected at least one value for {name}, received none; give one, e.g. {name}=...")
+        if name in least and not all(least[name] <= v < math.inf for v in values):
+            raise FieldError(f"expected {name} >= {least[name]}, received {value}")
+        if name in positive and not all(0 < v < math.inf for v in values):
+            raise FieldError(f"expected {name} > 0, received {value}")
 
 
 #: The published grid at widths that take a minute or two together, and at widths that take seconds.

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from symfield.experiments import Cell, Row, Study, Verdict, style, versioned
-from symfield.studies._maass2024 import SOURCE, Training, teacher, trajectories
+from symfield.studies._maass2024 import SOURCE, Training, check_setting, teacher, trajectories
 from symfield.typing import Tensor
 
 __all__ = ["STUDY", "Config", "figures", "run"]
@@ -61,6 +61,9 @@ class Config:
     beta: float = 1e-6
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float64"
+
+    def __post_init__(self) -> None:
+        check_setting(self)
 
 
 @versioned(1)

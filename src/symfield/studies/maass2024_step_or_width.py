@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame, Series
 
 from symfield.experiments import Cell, Study, Verdict, style
-from symfield.studies._maass2024 import SOURCE, Training, train
+from symfield.studies._maass2024 import SOURCE, Training, check_setting, train
 from symfield.studies._maass2024_plots import slope
 
 __all__ = ["STUDY", "Config", "figures", "run"]
@@ -63,6 +63,9 @@ class Config:
     beta: float = 1e-6
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float64"
+
+    def __post_init__(self) -> None:
+        check_setting(self)
 
 
 def cells(config: Config) -> Sequence[Cell]:
