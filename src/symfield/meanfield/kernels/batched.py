@@ -18,7 +18,7 @@ from symfield.typing import Float, Int, Tensor
 
 __all__ = ["advance_batched"]
 
-_CACHE_BYTES = 1 << 19  # activations of the runs that advance together
+_CACHE_BYTES = 1 << 20  # activations of the runs that advance together
 
 
 @torch.no_grad()
@@ -55,6 +55,7 @@ def advance_batched(
     state = z.clone(memory_format=torch.contiguous_format)
     if not (z.shape[0] and x.shape[0]):
         return state
+    data_row, noise_row = data_row.to(z.device), noise_row.to(z.device)
     task = _Pointwise if program.hidden is None else _Hidden
     width = z.shape[2] * (program.out_dim if program.hidden is None else program.hidden)
     limit = max(1, _CACHE_BYTES // (x.shape[2] * width * z.element_size()))

@@ -10,6 +10,7 @@ Environment: ``SYMFIELD_KERNEL=off`` uses no compiled kernel; ``SYMFIELD_CACHE``
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -95,9 +96,11 @@ def compiled(definitions: tuple[tuple[str, int], ...]) -> ctypes.CDLL:
     folder = cache_folder()
     path = folder / f"{_fingerprint(compiler, macros)}{'.dll' if sys.platform == 'win32' else '.so'}"
     try:
-        if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            _build(compiler, macros, path)
+        if path.exists():
+            with contextlib.suppress(OSError):  # a damaged file is replaced
+                return ctypes.CDLL(str(path))
+        folder.mkdir(parents=True, exist_ok=True)
+        _build(compiler, macros, path)
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise CompilationError(f"the cache folder {folder} does not serve: {error}; set SYMFIELD_CACHE") from error

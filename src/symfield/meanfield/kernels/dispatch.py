@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import torch
 
 from symfield.meanfield.kernels.batched import advance_batched
+from symfield.meanfield.kernels.compiler import switched_off
 from symfield.meanfield.kernels.native import advance_native, native_serves
 from symfield.meanfield.kernels.program import Backend, Program
 from symfield.typing import Float, Int, Tensor
@@ -66,9 +69,15 @@ def fastest(program: Program, *, like: Tensor) -> Backend:
         like: a tensor with the device and dtype of the state.
 
     Returns:
-        :func:`advance_native` for CPU tensors if this machine can compile it, else :func:`advance_batched`.
+        For CPU tensors :func:`advance_native` if this machine can compile it; for CUDA tensors ``advance_triton`` if
+        Triton is installed; :func:`advance_batched` otherwise, and always with ``SYMFIELD_KERNEL=off``.
     """
-    known = like.dtype in (torch.float32, torch.float64)
-    if like.device.type == "cpu" and known and native_serves(program, like.dtype):
+    if switched_off() or like.dtype not in (torch.float32, torch.float64):
+        return advance_batched
+    if like.device.type == "cpu" and native_serves(program, like.dtype):
         return advance_native
+    if like.device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+        from symfield.meanfield.kernels.triton import advance_triton
+
+        return advance_triton
     return advance_batched

@@ -48,11 +48,15 @@ APART void residuals(const shape *s, vec *error, const real *y, const real *mixi
     store(direct + i, (mean - load(y + i, count - i)) * factor, count - i);
     EACH(l, LANES) error[i + l] = splat(0);
   }
-  for (int64_t i = 0; mixing && i < each; i++)
-    for (int64_t r = 0; r < size; r++) {
-      real sum = 0;
-      for (int64_t c = 0; c < size; c++) sum += mixing[r * size + c] * direct[(c / OUT * each + i) * OUT + c % OUT];
-      residual[(r / OUT * each + i) * OUT + r % OUT] = sum;
+  for (int64_t f = 0; mixing && f < s->frame; f++)
+    for (int64_t i = 0; i < each; i++) {
+      real sum[OUT] = {0};
+      for (int64_t g = 0; g < s->frame; g++) {
+        const real *from = direct + (g * each + i) * OUT, *entry = mixing + f * OUT * size + g * OUT;
+        for (int r = 0; r < OUT; r++)
+          for (int c = 0; c < OUT; c++) sum[r] += entry[r * size + c] * from[c];
+      }
+      for (int r = 0; r < OUT; r++) residual[(f * each + i) * OUT + r] = sum[r];
     }
 }
 
