@@ -11,6 +11,7 @@ import contextlib
 import html
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 from latex2mathml.converter import convert
@@ -19,6 +20,7 @@ from mkdocs.exceptions import PluginError
 _FORMULA = re.compile(
     r'<(?P<tag>span|div) class="arithmatex">\\(?P<open>[(\[])(?P<latex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL
 )
+_TITLE = re.compile(r"\\\((.+?)\\\)")
 _BIG_BAR = re.compile(r"\\(?:[bB]igg?[lr]?|left|right)\s*(?=\\(?:[lr]?[vV]ert(?![a-zA-Z])|\|))")
 _PLAIN_NORM = re.compile(r"\\\|(.+?)\\\|", re.DOTALL)
 _NORM = re.compile(r"\\l([vV])ert(?![a-zA-Z])((?:(?!\\l[vV]ert|\\r[vV]ert).)*?)\\r\1ert(?![a-zA-Z])", re.DOTALL)
@@ -60,7 +62,15 @@ def on_page_content(content: str, /, *, page: Any, **_: Any) -> str:
             )
         return result
 
+    _translate_titles(page.toc)
     return _FORMULA.sub(replace, content)
+
+
+def _translate_titles(items: Iterable[Any]) -> None:
+    """Formulas in the titles of a table of contents, at every depth."""
+    for item in items:
+        item.title = _TITLE.sub(lambda match: mathml(html.unescape(match[1]), block=False), item.title)
+        _translate_titles(item.children)
 
 
 def mathml(latex: str, *, block: bool) -> str:
