@@ -18,6 +18,7 @@ from symfield.meanfield import (
     Diverged,
     Flow,
     Fresh,
+    Objective,
     augmented,
     averaged,
     constrained,
@@ -27,6 +28,7 @@ from symfield.meanfield import (
     integrate,
     particle_loop,
     squared,
+    squared_distance,
     step,
     vanilla,
 )
@@ -135,6 +137,100 @@ def test_a_scheme_does_not_depend_on_the_schemes_beside_it():
     for index, scheme in enumerate(all_schemes):
         alone = last(integrate(z0, scheme, flow=SHORT, data=DATA, generator=generators(1)[0]))
         torch.testing.assert_close(together[index], alone, rtol=1e-12, atol=1e-13)
+
+
+def test_two_sampled_augmentations_draw_their_elements_apart():
+    one, three = (augmented(UNIT, squared, haar(Cyclic(2), m)) for m in (1, 3))
+    z0 = normal(6, 4)
+    together = last(integrate(z0.expand(2, 6, 4), coupled(one, three), flow=SHORT, data=DATA, generator=generators(1)))
+    alone = last(integrate(z0, three, flow=SHORT, data=DATA, generator=generators(1)))
+    torch.testing.assert_close(together[1], alone, rtol=1e-12, atol=1e-13)
+
+
+def test_what_a_generator_gives_a_run_is_settled_when_the_run_is_made():
+    def end(between: int) -> torch.Tensor:
+        generator = generators(1)[0]
+        states = integrate(normal(6, 4), schemes()[0], flow=SHORT, data=DATA, generator=generator)
+        torch.rand(between, generator=generator)
+        return last(states)
+
+    assert torch.equal(end(0), end(5))
+
+
+def test_training_on_the_outputs_of_a_module_keeps_no_graph():
+    objective, target = vanilla(UNIT, squared), nn.Linear(2, 2).double()
+    for inner in (fused_loop, particle_loop):
+        z = last(
+            integrate(
+                normal(6, 4).requires_grad_(),
+                objective,
+                flow=SHORT,
+                data=Fresh(target, 2),
+                generator=generators(1),
+                inner=inner([objective]),
+            )
+        )
+        assert not z.requires_grad
+
+
+class Lopsided:
+    """Both elements of the swap with weights 0.9 and 0.1."""
+
+    group = Cyclic(2)
+
+    def __call__(self, x, *, generator=None):
+        even = uniform(self.group)(x)
+        return even._replace(w=torch.tensor([0.9, 0.1], dtype=torch.float64))
+
+
+def test_weighted_frames_and_units_that_extend_a_known_one_take_the_general_loop():
+    class Shifted(PointwiseUnit):
+        def __call__(self, x, z):
+            return super().__call__(x, z) + 1
+
+    weighted = augmented(UNIT, squared, Lopsided())
+    assert not supports_fusion([weighted])
+    assert not supports_fusion([vanilla(Shifted(sigmoid, 2, 2), squared)])
+    assert supports_fusion([vanilla(pickle.loads(pickle.dumps(UNIT)), squared)])
+    z0, flow = normal(6, 4), Flow(horizon=1 / 6, rate=1.0, tau=0.0, beta=0.0)
+    (x, y) = DATA((20,), generator=generators(1)[0], like=z0)
+    moved = last(integrate(z0, weighted, flow=flow, data=lambda shape, **_: (x.expand(*shape, 2), y.expand(*shape, 2)),
+                           generator=generators(1)))  # fmt: skip
+    torch.testing.assert_close(moved, z0 - weighted.gradient(z0, x, y) / 6, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_every_gradient_is_n_times_the_gradient_of_the_risk_on_any_broadcast_sample(sampled: bool):
+    rep = Defining(Cyclic(3))
+    unit = PointwiseUnit(tanh, 3, 3)
+    frame, space = haar(Cyclic(3), 2) if sampled else uniform(Cyclic(3)), fixed_points(hom(rep, rep))
+    objectives = (
+        vanilla(unit, squared),
+        augmented(unit, squared, frame),
+        averaged(unit, lambda p, t: (p - t).square().sum(-1).cosh(), frame),
+        constrained(unit, squared, space),
+    )
+    weight = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    shapes = [((4, 3), (4, 3), (5, 9)), ((4, 3), (3, 4, 3), (5, 9)), ((3, 4, 3), (4, 3), (5, 9)),
+              ((4, 3), (4, 3), (3, 5, 9)), ((2, 1, 4, 3), (4, 3), (3, 5, 9))]  # fmt: skip
+    for objective, (x_shape, y_shape, z_shape) in itertools.product(objectives, shapes):
+        x, y = 4 * normal(*x_shape), normal(*y_shape, seed=1)
+        runs = torch.broadcast_shapes(x_shape[:-2], y_shape[:-2], z_shape[:-2])
+        z = 4 * normal(*z_shape, seed=2).expand(*runs, *z_shape[-2:]).clone().requires_grad_()
+        risk = objective.risk(z, x, y, weight=weight, generator=generators(1)[0])
+        assert risk.shape == runs
+        (expected,) = torch.autograd.grad(risk.sum(), z)
+        found = objective.gradient(4 * normal(*z_shape, seed=2), x, y, weight=weight, generator=generators(1)[0])
+        torch.testing.assert_close(found, 5 * expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_sample_with_a_run_for_every_element_is_moved_run_by_run():
+    rep, z = Defining(Cyclic(3)), 4 * normal(5, 9)
+    x, y = 4 * normal(4, 3), normal(3, 4, 3, seed=1)
+    for scheme in (augmented, averaged):
+        objective = scheme(PointwiseUnit(tanh, 3, 3), squared, uniform(Cyclic(3)), rep_in=rep, rep_out=rep)
+        alone = torch.stack([objective.risk(z, x, target) for target in y])
+        torch.testing.assert_close(objective.risk(z, x, y), alone, rtol=1e-12, atol=1e-14)
 
 
 def test_recording_more_does_not_change_a_run():
@@ -294,3 +390,31 @@ def test_bad_input_is_refused_in_the_users_words():
         step(normal(3, 4), objective, normal(1, 2), normal(1, 2), flow=SHORT)
     with pytest.raises(ValueError, match="expected targets"):
         objective.risk(normal(3, 4), normal(5, 2), normal(6, 2))
+    with pytest.raises(ValueError, match=r"weights of shape \(\.\.\., 5\)"):
+        objective.risk(normal(3, 4), normal(5, 2), normal(5, 2), weight=torch.ones(1))
+    with pytest.raises(ValueError, match="at least one sample"):
+        objective.risk(normal(3, 4), normal(0, 2), normal(0, 2))
+    with pytest.raises(ValueError, match="one value for every example"):
+        vanilla(UNIT, nn.functional.mse_loss).gradient(normal(3, 4), normal(5, 2), normal(5, 2))
+    with pytest.raises(ValueError, match="rep_in and rep_out"):
+        Objective(UNIT, squared, uniform(Cyclic(2)))
+
+
+def test_bad_data_and_rates_are_refused_in_the_users_words():
+    objective = vanilla(UNIT, squared)
+
+    def train(data, **changes):
+        flow = Flow(**{"horizon": 1.0, "batch": 4, **changes})
+        return last(integrate(normal(3, 4), objective, flow=flow, data=data, generator=generators(1)))
+
+    with pytest.raises(ValueError, match="the data source"):
+        train((normal(9, 3), normal(9, 2)))
+    with pytest.raises(ValueError, match="keep the last axis"):
+        train(Fresh(lambda x: x[:, 0], 2))
+    for rate in (-1.0, math.nan, lambda t: 1 - 2 * t):
+        with pytest.raises(ValueError, match="rate"):
+            train(DATA, rate=rate)
+    with pytest.raises(ValueError, match=r"noise in R\^4"):
+        train(DATA, noise=Subspace.full(3))
+    with pytest.raises(ValueError, match="expected targets"):
+        squared_distance(PointwiseUnit(sigmoid, 2, 1), normal(5, 2), normal(3, 2), lambda x: x[:, 0])

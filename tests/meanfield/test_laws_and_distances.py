@@ -78,6 +78,18 @@ def test_distances_neither_overflow_nor_underflow(scale: float):
     )
 
 
+def test_a_run_far_away_leaves_the_distances_of_the_others_as_they_were():
+    x, y = normal(2, 6, 3), normal(2, 6, 3, seed=1)
+    far = torch.tensor([2.0**600, 1.0], dtype=torch.float64).reshape(2, 1, 1)
+    torch.testing.assert_close(relative_measure_distance(far * x, far * y), relative_measure_distance(x, y))
+
+
+def test_relative_measure_distance_does_not_exceed_one_by_round_off():
+    for seed in range(200):
+        x = normal(1, 3, seed=seed)
+        assert relative_measure_distance(x, -x).item() <= 1
+
+
 def test_distance_to_the_projection_needs_no_solver():
     z, space = normal(3, 40, 4), fixed_points(SWAP)
     closed = distance_to_projection(z, space, squared=True)
@@ -137,5 +149,6 @@ def test_bad_clouds_are_refused_in_the_users_words(generator):
         project(torch.zeros(2, 3), Subspace.zero(4))
     with pytest.raises(ValueError, match="finite group"):
         orbit(torch.zeros(2, 3), Defining(Orthogonal(3)))
-    with pytest.raises(ValueError, match="std >= 0"):
-        gaussian(-1.0)
+    for std in (-1.0, math.nan):
+        with pytest.raises(ValueError, match="std >= 0"):
+            gaussian(std)

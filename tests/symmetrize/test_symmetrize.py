@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from symfield.groups import Cyclic, Defining, Dihedral, Orthogonal, Sign, SpecialOrthogonal, Symmetric, Trivial
-from symfield.symmetrize import Frame, Symmetrized, augment, haar, symmetrize, uniform
+from symfield.symmetrize import Frame, Poses, Symmetrized, augment, haar, symmetrize, uniform
+from symfield.symmetrize.frames import poses, require_frame
 from symfield.testing import assert_equivariant, equivariance_error
 
 
@@ -89,8 +90,41 @@ def test_frames_are_values():
     assert isinstance(uniform(Cyclic(3)), Frame)
 
 
+class Lopsided:
+    """Every element of a group with unequal weights, of shape (m,) or (m, 1, ...)."""
+
+    def __init__(self, *, flat: bool) -> None:
+        self.group, self.flat = Cyclic(3), flat
+
+    def __call__(self, x, *, generator=None) -> Poses:
+        even = uniform(self.group)(x)
+        w = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
+        return even._replace(w=w if self.flat else w.reshape(even.w.shape))
+
+
+def test_weights_of_shape_m_are_the_same_for_every_input():
+    shift, x = Defining(Cyclic(3)), normal(3, 3)  # as many inputs as elements: the axes could be confused
+    flat, full = (symmetrize(lambda x: x.cumsum(-1), x, Lopsided(flat=f), rep_in=shift, rep_out=shift) for f in (1, 0))
+    torch.testing.assert_close(flat, full, rtol=0, atol=0)
+
+
+def test_poses_of_the_wrong_shape_are_refused():
+    class Short(Lopsided):
+        def __call__(self, x, *, generator=None) -> Poses:
+            return super().__call__(x[0], generator=generator)
+
+    with pytest.raises(ValueError, match="expected poses"):
+        poses(Short(flat=True), normal(2, 5, 3))
+
+
 def test_bad_input_is_refused_in_the_users_words():
     shift = Defining(Cyclic(3))
+    with pytest.raises(TypeError, match=r"uniform\(group\)"):
+        require_frame(Cyclic(3))
+    with pytest.raises(ValueError, match="floating-point"):
+        poses(uniform(Cyclic(3)), torch.zeros(2, 3, dtype=torch.int64))
+    with pytest.raises(ValueError, match="same batch axes"):
+        augment(torch.zeros(5, 3), torch.zeros(3, 5, 3), uniform(Cyclic(3)), rep_in=shift, rep_out=shift)
     with pytest.raises(ValueError, match="haar"):
         uniform(Orthogonal(2))
     with pytest.raises(ValueError, match="generator="):

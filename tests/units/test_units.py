@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -62,6 +64,13 @@ def test_runs_advance_as_they_would_alone(unit: Unit):
         torch.testing.assert_close(together[run], unit.mean(x, z[run]), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("unit", UNITS, ids=repr)
+def test_a_cloud_that_runs_share_has_a_gradient_for_each_run(unit: Unit):
+    x, z, u = normal(4, 5, 3), normal(7, unit.dim, seed=1), normal(4, 5, unit.out_dim, seed=2)
+    alone = torch.stack([unit.pullback(x[run], z, u[run]) for run in range(4)])
+    torch.testing.assert_close(unit.pullback(x, z, u), alone, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     "activation", [sigmoid, tanh, relu, erf, identity, softplus, Activation.of(torch.sin)], ids=repr
 )
@@ -116,6 +125,8 @@ def test_a_pointwise_sigmoid_with_signs_on_the_output_is_refused_with_the_violat
     with pytest.raises(JointEquivarianceError, match="relative violation") as refused:
         action(PointwiseUnit(sigmoid, 2, 2), flips, flips, generator=generator)
     assert refused.value.violation > 1e-2
+    copy = pickle.loads(pickle.dumps(refused.value))
+    assert (str(copy), copy.violation) == (str(refused.value), refused.value.violation)
 
 
 def test_a_pointwise_activation_with_rotated_outputs_is_refused(generator):
@@ -140,6 +151,14 @@ def test_a_module_without_a_known_action_says_what_to_pass(generator):
     assert action(unit, swap, swap, parameters=swap * swap, generator=generator).dim == 4
 
 
+def test_a_module_that_changes_its_buffers_is_refused_and_left_as_it_was():
+    module = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))
+    with pytest.raises(ValueError, match=r"eval\(\)"):
+        ModuleUnit(module, 3, 2)
+    assert module[0].num_batches_tracked == 0
+    assert ModuleUnit(module.eval(), 3, 2).dim == 14
+
+
 def test_bad_input_is_refused_in_the_users_words(generator):
     unit, swap = PointwiseUnit(sigmoid, 2, 2), Defining(Cyclic(2))
     with pytest.raises(ValueError, match="at least one particle"):
@@ -156,6 +175,8 @@ def test_bad_input_is_refused_in_the_users_words(generator):
         HiddenUnit(tanh, 2, 2, hidden=0)
     with pytest.raises(ValueError, match="without"):
         ModuleUnit(nn.Tanh(), 2, 2)
+    with pytest.raises(ValueError, match="leading axes"):
+        ensemble(unit, torch.zeros(3, 5, 2), torch.zeros(4, 6, 4))
     with pytest.raises(ValueError, match="map"):
         ModuleUnit(nn.Linear(2, 3), 2, 2)
     with pytest.raises(TypeError, match="activation"):

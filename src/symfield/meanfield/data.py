@@ -45,9 +45,18 @@ class Fresh:
 
         Returns:
             Inputs ``(*shape, d)`` and targets ``(*shape, o)``.
+
+        Raises:
+            ValueError: if the function does not give one target vector for every input.
         """
         x = random.normal((*shape, self.in_dim), generator=generator, like=like, std=self.std)
-        y = self.target(x.reshape(-1, self.in_dim))
+        flat = x.reshape(-1, self.in_dim)
+        y = self.target(flat)
+        if y.ndim != 2 or len(y) != len(flat):
+            raise ValueError(
+                f"expected targets of shape ({len(flat)}, o) for {len(flat)} inputs, received {tuple(y.shape)}; "
+                "keep the last axis, e.g. x[:, :1]"
+            )
         return x, y.reshape(*shape, y.shape[-1])
 
 

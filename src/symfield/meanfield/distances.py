@@ -58,7 +58,7 @@ def wasserstein2(x: Float[Tensor, "..."], y: Float[Tensor, "..."]) -> Float[Tens
     """
     x, y = _clouds(x, y)
     scale = _scale(x, y)
-    return _squared_distance(x / scale, y / scale).sqrt() * scale
+    return _squared_distance(x / scale, y / scale).sqrt() * scale[..., 0, 0]
 
 
 def relative_measure_distance(
@@ -150,7 +150,7 @@ def _second_moment(z: Tensor) -> Tensor:
 
 
 def _relative(numerator: Tensor, moments: Tensor, *, squared: bool) -> Tensor:
-    ratio = torch.where(moments > 0, numerator / moments.where(moments > 0, 1.0), 0.0)
+    ratio = torch.where(moments > 0, numerator / moments.where(moments > 0, 1.0), 0.0).clamp(max=1.0)
     return ratio if squared else ratio.sqrt()
 
 
@@ -167,10 +167,11 @@ def _clouds(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def _scale(x: Tensor, y: Tensor) -> float:
-    """A power of two that keeps squares of very large or very small coordinates in range; usually 1."""
-    largest = float(torch.maximum(x.abs().max(), y.abs().max()))
-    return 1.0 if largest == 0 or 1e-100 < largest < 1e100 else 2.0 ** round(math.log2(largest))
+def _scale(x: Tensor, y: Tensor) -> Tensor:
+    """For every run a power of two that keeps squares of very large or very small coordinates in range; usually 1."""
+    largest = torch.maximum(x.abs().amax((-2, -1), keepdim=True), y.abs().amax((-2, -1), keepdim=True))
+    usual = (largest == 0) | ((largest > 1e-100) & (largest < 1e100))
+    return torch.where(usual, 1.0, torch.exp2(largest.log2().floor()))
 
 
 def _squared_distance(x: Tensor, y: Tensor) -> Tensor:

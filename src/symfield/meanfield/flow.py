@@ -26,7 +26,7 @@ from symfield import random
 from symfield.linalg import Subspace
 from symfield.meanfield.data import Data, stream
 from symfield.meanfield.inner import Block, Inner, draw_virtuals, inner_loop
-from symfield.meanfield.schemes import Coupled, Objective, check_targets
+from symfield.meanfield.schemes import Coupled, Objective
 from symfield.typing import Float, Generator, Tensor
 from symfield.units import Unit, check_shapes
 
@@ -84,14 +84,14 @@ class Flow:
     """How to train: step law, horizon, noise, regularisation. The defaults are the paper's.
 
     Attributes:
-        horizon: macroscopic time T; a run takes round(T/ε_N) steps.
+        horizon: macroscopic time T; a run takes round(T/ε_N) steps, at least one, and ends at their time kε_N.
         rate: ς, a number or a function of macroscopic time.
         step_law: N ↦ ε_N.
         tau: weight τ of the regulariser ‖z‖².
         beta: entropy weight β; 0 switches noise off.
         noise: subspace on which noise is projected; None for full noise.
         batch: number of samples in a step.
-        records: number of states to yield after the first, evenly spaced in steps.
+        records: number of states to yield after the first, evenly spaced in steps; every step, if there are fewer.
 
     References:
         Maass & Fontbona 2024, Appendix F, arXiv 2405.19995v3.
@@ -152,9 +152,15 @@ class Flow:
 
         Returns:
             The step size.
+
+        Raises:
+            ValueError: if the rate is negative or not finite there.
         """
         epsilon = self.epsilon(n)
-        return epsilon * (self.rate(index * epsilon) if callable(self.rate) else self.rate)
+        rate = self.rate(index * epsilon) if callable(self.rate) else self.rate
+        if not (rate >= 0 and math.isfinite(rate)):
+            raise ValueError(f"expected a rate ς(t) >= 0, received {rate} at t = {index * epsilon:.4g}")
+        return epsilon * rate
 
     def record_steps(self, n: int) -> list[int]:
         """The steps after which a state is yielded: 0, then ``records`` evenly spaced ones up to the last.
@@ -285,15 +291,21 @@ def integrate(
     if cloud.ndim < 3 or len(cloud) != len(schemes):
         raise ValueError(f"expected a cloud of shape ({len(schemes)}, ..., n, p), received {tuple(z0.shape)}")
     unit = schemes[0].unit
+    if not z0.is_floating_point():
+        raise ValueError(f"expected a floating-point cloud, received {z0.dtype}; convert it, e.g. z0.double()")
     check_shapes(unit, z0.new_zeros(1, unit.in_dim), z0)
+    if flow.noise is not None and flow.noise.ambient_dim != unit.dim:
+        raise ValueError(f"expected Flow.noise in R^{unit.dim}, received a subspace of R^{flow.noise.ambient_dim}")
     if not z0.isfinite().all():
         raise ValueError("expected a finite initial cloud, received NaN or infinity")
     n, p = cloud.shape[-2:]
-    z = torch.stack([s.restrict(c) for s, c in zip(schemes, cloud, strict=True)]).reshape(len(schemes), -1, n, p)
+    z = torch.stack([s.restrict(c) for s, c in zip(schemes, cloud.detach(), strict=True)])
+    z = z.reshape(len(schemes), -1, n, p)
     sources = (generator,) if isinstance(generator, torch.Generator) else tuple(generator)
     if len(sources) not in (1, z.shape[1]):
         raise ValueError(f"expected one generator, or one for each of {z.shape[1]} runs, received {len(sources)}")
-    return _run(z, z0.shape, schemes, flow, stream(data), sources, inner or inner_loop(schemes, z))
+    children = list(zip(*(random.split(g, 3) for g in sources), strict=True))  # now, not at the first state
+    return _run(z, z0.shape, schemes, flow, stream(data), children, inner or inner_loop(schemes, z))
 
 
 def _run(
@@ -302,11 +314,12 @@ def _run(
     schemes: Sequence[Objective],
     flow: Flow,
     data: Data,
-    generators: Sequence[Generator],
+    generators: Sequence[Sequence[Generator]],
     inner: Inner,
 ) -> Iterator[State]:
     (_, runs, n, p), unit = z.shape, schemes[0].unit
-    data_streams, noise_streams, frame_streams = zip(*(random.split(g, 3) for g in generators), strict=True)
+    data_streams, noise_streams, frames = generators
+    frame_streams = [[_copy(g) for g in frames] for _ in schemes]  # so that no scheme's draws depend on another
     total, epsilon = flow.steps(n), flow.epsilon(n)
     records = flow.record_steps(n)
     length = _block_length(n * p * (flow.beta > 0) + flow.batch * (unit.in_dim + unit.out_dim))
@@ -314,7 +327,8 @@ def _run(
     for start in range(0, total, length):
         # Blocks depend on the shape of one run alone: what is drawn does not depend on what is recorded or run beside.
         stop = min(start + length, total)
-        x, y = _batches(data, unit, (stop - start, runs, flow.batch), data_streams, z)
+        with torch.no_grad():  # a target may be a module
+            x, y = _batches(data, unit, (stop - start, runs, flow.batch), data_streams, z)
         sizes = torch.tensor([flow.step_size(k, n) for k in range(start, stop)], dtype=torch.float64)
         noise = _noise(flow, sizes, (runs, p, n), noise_streams, z)
         block = Block(draw_virtuals(schemes, x, y, generators=frame_streams), sizes, noise, flow.tau)
@@ -329,6 +343,10 @@ def _run(
                 yield State(high, high * epsilon, z.reshape(shape))
 
 
+def _copy(generator: Generator) -> Generator:
+    return torch.Generator(device=generator.device).set_state(generator.get_state())
+
+
 def _block_length(entries: int) -> int:
     return max(1, min(_BLOCK_STEPS, _BLOCK_ENTRIES // max(1, entries)))
 
@@ -341,7 +359,11 @@ def _batches(
     else:
         alone = [data((shape[0], shape[2]), generator=g, like=like) for g in generators]
         x, y = (torch.stack(part, dim=1) for part in zip(*alone, strict=True))
-    check_targets(unit, x, y)
+    if x.shape != (*shape, unit.in_dim) or y.shape != (*shape, unit.out_dim):
+        raise ValueError(
+            f"expected the data source to give inputs {(*shape, unit.in_dim)} and targets {(*shape, unit.out_dim)} for "
+            f"{unit!r}, received {tuple(x.shape)} and {tuple(y.shape)}"
+        )
     if not (x.isfinite().all() and y.isfinite().all()):
         raise ValueError("the data source gave NaN or infinity; clean the data or bound the target")
     return x, y

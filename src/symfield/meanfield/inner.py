@@ -2,8 +2,8 @@
 
 Two loops do the same thing. :func:`particle_loop` calls ``unit.mean`` and ``unit.pullback`` and takes any unit and any
 loss. :func:`fused_loop` hands whole blocks of steps to :mod:`symfield.meanfield.kernels` and takes dense units with a
-known activation, the squared loss, and exact frames. All schemes whose virtual samples have the same shape go through
-one kernel call, with the averaging of FA and the projection of EA as small matrices:
+known activation, the squared loss, and uniform or Haar frames. All schemes whose virtual samples have the same shape go
+through one kernel call, with the averaging of FA and the projection of EA as small matrices:
 
     e = Φ(X') − Y';  FA: e ← T e;  u = 2c e/b';  G_i = Σ_b J_i(x'_b)ᵀ u_b;  EA: G_i ← P_E G_i.
 """
@@ -19,7 +19,7 @@ import torch
 from symfield.meanfield import kernels
 from symfield.meanfield.losses import Squared
 from symfield.meanfield.schemes import Objective, Virtual
-from symfield.symmetrize import Poses, Uniform
+from symfield.symmetrize import Haar, Poses, Uniform
 from symfield.typing import Generator, Tensor
 from symfield.units import HiddenUnit, PointwiseUnit, Unit, erf, identity, relu, sigmoid, tanh
 
@@ -67,7 +67,7 @@ def inner_loop(schemes: Sequence[Objective], z: Tensor) -> Inner:
 
 
 def draw_virtuals(
-    schemes: Sequence[Objective], x: Tensor, y: Tensor, *, generators: Sequence[Generator]
+    schemes: Sequence[Objective], x: Tensor, y: Tensor, *, generators: Sequence[Sequence[Generator]]
 ) -> tuple[Virtual, ...]:
     """Virtual samples for every scheme; schemes with equal frames share theirs (and so the drawn elements).
 
@@ -75,22 +75,23 @@ def draw_virtuals(
         schemes: the objectives.
         x: inputs, shape ``(K, r, b, d)``.
         y: targets, shape ``(K, r, b, o)``.
-        generators: sources of randomness of sampled frames: one, or one for each run.
+        generators: for every scheme the sources of randomness of its frame: one, or one for each run. What one
+            scheme draws does not advance another's.
 
     Returns:
         One :class:`~symfield.meanfield.Virtual` for a scheme, the same object where shared.
     """
     made: list[tuple[Objective, Virtual]] = []
     result = []
-    for scheme in schemes:
+    for scheme, sources in zip(schemes, generators, strict=True):
         virtual = next((v for other, v in made if _same_source(other, scheme)), None)
         if virtual is None:
-            if scheme.frame is None or isinstance(scheme.frame, Uniform) or len(generators) == 1:
-                virtual = scheme.virtual(x, y, generator=generators[0])
+            if scheme.frame is None or isinstance(scheme.frame, Uniform) or len(sources) == 1:
+                virtual = scheme.virtual(x, y, generator=sources[0])
             else:
                 alone = [
                     scheme.virtual(x[:, run : run + 1], y[:, run : run + 1], generator=g)
-                    for run, g in enumerate(generators)
+                    for run, g in enumerate(sources)
                 ]
                 virtual = _side_by_side(alone)
             made.append((scheme, virtual))
@@ -158,7 +159,10 @@ def _at(virtual: Virtual, k: int) -> Virtual:
 
 
 def supports_fusion(schemes: Sequence[Objective]) -> bool:
-    """Whether the kernels know these schemes: dense unit, known activation, squared loss, exact frame for FA.
+    """Whether the kernels know these schemes: dense unit, known activation, squared loss, equally weighted frames.
+
+    DA may move samples by :func:`~symfield.symmetrize.uniform` or :func:`~symfield.symmetrize.haar`, FA averages over
+    the first.
 
     Args:
         schemes: the objectives.
@@ -167,11 +171,12 @@ def supports_fusion(schemes: Sequence[Objective]) -> bool:
         True if :func:`fused_loop` can train them.
     """
     return all(
-        isinstance(scheme.unit, (PointwiseUnit, HiddenUnit))
-        and any(scheme.unit.activation is known for known in _FUSED_ACTIVATIONS)
-        and isinstance(scheme.loss, Squared)
+        # exact types: a subclass may compute something else
+        type(scheme.unit) in (PointwiseUnit, HiddenUnit)
+        and getattr(scheme.unit, "activation", None) in _FUSED_ACTIVATIONS
+        and type(scheme.loss) is Squared
         and scheme.loss == schemes[0].loss
-        and (not scheme.averages or isinstance(scheme.frame, Uniform))
+        and (scheme.frame is None or type(scheme.frame) in ((Uniform,) if scheme.averages else (Uniform, Haar)))
         for scheme in schemes
     )
 
@@ -209,7 +214,8 @@ def fused_loop(schemes: Sequence[Objective], advance: kernels.Backend = kernels.
     if not supports_fusion(schemes):
         raise NotImplementedError(
             "the fused loop knows PointwiseUnit and HiddenUnit with the activations sigmoid, tanh, relu, erf, identity,"
-            " the squared loss, and FA over uniform(group); use particle_loop, or extend meanfield/inner.py"
+            " the squared loss, DA over uniform or haar, and FA over uniform; use particle_loop, or extend"
+            " meanfield/inner.py"
         )
     sizes = [_multiplicity(scheme) for scheme in schemes]
     groups = [_group(schemes, [j for j, m in enumerate(sizes) if m == size]) for size in sorted(set(sizes))]

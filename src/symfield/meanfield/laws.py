@@ -90,14 +90,14 @@ def gaussian(std: float) -> Sampler:
         A sampler ``(shape, generator=, like=) -> cloud``.
 
     Raises:
-        ValueError: if ``std`` is negative.
+        ValueError: if ``std`` is negative or NaN.
 
     Example:
         >>> import torch
         >>> gaussian(0.25)((5, 4), generator=torch.Generator(), like=torch.zeros(1)).shape
         torch.Size([5, 4])
     """
-    if std < 0:
+    if not std >= 0:
         raise ValueError(f"expected std >= 0, received {std}")
 
     def sample(shape: Sequence[int], *, generator: Generator, like: Tensor) -> Tensor:

@@ -51,20 +51,31 @@ class AutogradLoss:
     """Any differentiable function of prediction and target; its gradient comes from autograd.
 
     Attributes:
-        function: ``(*b, o), (*b, o) -> (*b)``.
+        function: ``(*b, o), (*b, o) -> (*b)``: a value for every example, not their mean.
     """
 
     function: Callable[[Tensor, Tensor], Tensor]
 
     def __call__(self, prediction: Float[Tensor, "*b o"], target: Float[Tensor, "*b o"]) -> Float[Tensor, "*b"]:
-        """ℓ(ŷ, y) for every example."""
-        return self.function(prediction, target)
+        """ℓ(ŷ, y) for every example.
+
+        Raises:
+            ValueError: if the function does not give one value for every example.
+        """
+        values = self.function(prediction, target)
+        if values.shape != prediction.shape[:-1]:
+            raise ValueError(
+                f"expected a loss with one value for every example, shape {tuple(prediction.shape[:-1])} for "
+                f"predictions {tuple(prediction.shape)}, received {tuple(values.shape)}; sum over coordinates and do "
+                "not average over examples, e.g. (prediction - target).abs().sum(-1)"
+            )
+        return values
 
     def gradient(self, prediction: Float[Tensor, "*b o"], target: Float[Tensor, "*b o"]) -> Float[Tensor, "*b o"]:
         """∇₁ℓ(ŷ, y) for every example."""
         with torch.enable_grad():
             leaf = prediction.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(self.function(leaf, target).sum(), leaf)
+            (gradient,) = torch.autograd.grad(self(leaf, target).sum(), leaf)
         return gradient
 
 

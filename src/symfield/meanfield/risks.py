@@ -10,9 +10,12 @@ References:
 from __future__ import annotations
 
 from symfield.groups import Representation
+from symfield.meanfield.schemes import check_targets, check_weight, expectation
 from symfield.symmetrize import Frame
+from symfield.symmetrize.frames import poses
 from symfield.typing import Float, Generator, Map, Tensor
 from symfield.units import Unit, check_shapes
+from symfield.units.unit import aligned
 
 __all__ = ["averaged_ensemble", "equivariance_gap", "squared_distance"]
 
@@ -41,15 +44,26 @@ def averaged_ensemble(
     Returns:
         Averaged predictions, shape ``(*r, b, o)``.
 
+    Example:
+        >>> import torch
+        >>> from symfield.groups import Cyclic, Defining
+        >>> from symfield.symmetrize import uniform
+        >>> from symfield.units import PointwiseUnit, identity
+        >>> swap, unit = Defining(Cyclic(2)), PointwiseUnit(identity, 2, 2)
+        >>> x, z = torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 0.0, 0.0, 0.0]])  # x ↦ (x₁, 0)
+        >>> averaged_ensemble(unit, x, z, frame=uniform(Cyclic(2)), rep_in=swap, rep_out=swap).tolist()
+        [[0.5, 1.0]]
+
     References:
         Maass & Fontbona 2024, Section 2.3, arXiv 2405.19995v3.
     """
     check_shapes(unit, x, z)
-    poses = frame(x, generator=generator)
-    moved = poses.move(rep_in, x)
+    (x,) = aligned(z, x)
+    found = poses(frame, x, generator=generator)
+    moved = found.move(rep_in, x)
     m = moved.shape[0]
     values = unit.mean(moved.movedim(0, -3).flatten(-3, -2), z)
-    return poses.restore(rep_out, values.unflatten(-2, (m, -1)).movedim(-3, 0))
+    return found.restore(rep_out, values.unflatten(-2, (m, -1)).movedim(-3, 0))
 
 
 def equivariance_gap(
@@ -89,8 +103,9 @@ def equivariance_gap(
         >>> equivariance_gap(unit, x, z, frame=uniform(Cyclic(2)), rep_in=swap, rep_out=swap).item()
         1.0
     """
+    check_weight(weight, x)
     mean = averaged_ensemble(unit, x, z, frame=frame, rep_in=rep_in, rep_out=rep_out, generator=generator)
-    return _expectation((unit.mean(x, z) - mean).square().sum(-1), weight)
+    return expectation((unit.mean(x, z) - mean).square().sum(-1), weight)
 
 
 def squared_distance(
@@ -113,6 +128,9 @@ def squared_distance(
     Returns:
         The squared distance for every run, shape ``(*r)``.
 
+    Raises:
+        ValueError: if shapes do not fit; the target must give ``(b, o)``, not ``(b,)``.
+
     Example:
         >>> import torch
         >>> from symfield.units import PointwiseUnit, identity
@@ -120,8 +138,7 @@ def squared_distance(
         4.0
     """
     check_shapes(unit, x, z)
-    return _expectation((unit.mean(x, z) - target(x)).square().sum(-1), weight)
-
-
-def _expectation(values: Tensor, weight: Tensor | None) -> Tensor:
-    return values.mean(-1) if weight is None else (weight.to(values) * values).sum(-1)
+    check_weight(weight, x)
+    y = target(x)
+    check_targets(unit, x, y)
+    return expectation((unit.mean(x, z) - y).square().sum(-1), weight)

@@ -30,8 +30,10 @@ from symfield.groups import Defining, Representation
 from symfield.linalg import Subspace
 from symfield.meanfield.losses import Loss, loss_of
 from symfield.symmetrize import Frame, Poses
+from symfield.symmetrize.frames import poses, require_frame
 from symfield.typing import Float, Generator, Tensor
 from symfield.units import Unit, check_shapes
+from symfield.units.unit import aligned
 
 __all__ = ["Coupled", "Objective", "Virtual", "augmented", "averaged", "constrained", "coupled", "vanilla"]
 
@@ -74,8 +76,16 @@ class Objective:
     averages: bool = False
     subspace: Subspace | None = None
 
+    def __post_init__(self) -> None:
+        missing = [name for name in ("rep_in", "rep_out") if getattr(self, name) is None]
+        if (self.frame is not None and missing) or (self.averages and self.frame is None):
+            raise ValueError(
+                f"expected frame, rep_in and rep_out together, received frame={self.frame!r} and no {missing}; "
+                "augmented and averaged build such objectives"
+            )
+
     def virtual(
-        self, x: Float[Tensor, "*r b d"], y: Float[Tensor, "*r b o"], *, generator: Generator | None = None
+        self, x: Float[Tensor, "*#r b d"], y: Float[Tensor, "*#r b o"], *, generator: Generator | None = None
     ) -> Virtual:
         """The samples at which the network is evaluated.
 
@@ -89,8 +99,8 @@ class Objective:
         """
         if self.frame is None or self.rep_in is None or self.rep_out is None:
             return Virtual(x, y, y, None)
-        poses = self.frame(x, generator=generator)
-        return Virtual(_samples(poses.move(self.rep_in, x)), _samples(poses.move(self.rep_out, y)), y, poses)
+        found = poses(self.frame, x, generator=generator)
+        return Virtual(_samples(found.move(self.rep_in, x)), _samples(found.move(self.rep_out, y)), y, found)
 
     def restrict(self, z: Float[Tensor, "*r n p"]) -> Float[Tensor, "*r n p"]:
         """P_E z for EA, z itself otherwise; the same for gradients and noise.
@@ -120,11 +130,11 @@ class Objective:
         share = torch.full_like(prediction[..., :b, 0], 1 / b) if weight is None else weight.to(prediction)
         if virtual.poses is None or self.rep_out is None:
             return self.loss.gradient(prediction, virtual.y) * share.unsqueeze(-1)
-        poses, m = virtual.poses, virtual.poses.g.shape[0]
-        weights = (poses.w.to(prediction) * share).unsqueeze(-1)
+        found, m = virtual.poses, virtual.poses.g.shape[0]
+        weights = (found.w.to(prediction) * share).unsqueeze(-1)
         if self.averages:
-            back = poses.restore(self.rep_out, _by_pose(prediction, m))
-            moved = poses.move(self.rep_out, self.loss.gradient(back, virtual.target))
+            back = found.restore(self.rep_out, _by_pose(prediction, m))
+            moved = found.move(self.rep_out, self.loss.gradient(back, virtual.target))
             return _samples(weights * moved)
         return _samples(weights * _by_pose(self.loss.gradient(prediction, virtual.y), m))
 
@@ -152,9 +162,8 @@ class Objective:
         Raises:
             ValueError: if shapes do not fit.
         """
-        check_shapes(self.unit, x, z)
-        check_targets(self.unit, x, y)
-        virtual = self.virtual(*_aligned(z, x, y), generator=generator)
+        x, y = self._checked(z, x, y, weight)
+        virtual = self.virtual(x, y, generator=generator)
         prediction = self.unit.mean(virtual.x, self.restrict(z))
         if virtual.poses is None or self.rep_out is None:
             values = self.loss(*torch.broadcast_tensors(prediction, virtual.y))
@@ -165,7 +174,7 @@ class Objective:
             m = virtual.poses.g.shape[0]
             scores = self.loss(*torch.broadcast_tensors(prediction, virtual.y)).unflatten(-1, (m, -1)).movedim(-2, 0)
             values = (virtual.poses.w.to(scores) * scores).sum(0)
-        return values.mean(-1) if weight is None else (weight.to(values) * values).sum(-1)
+        return expectation(values, weight)
 
     def gradient(
         self,
@@ -194,18 +203,24 @@ class Objective:
         References:
             Maass & Fontbona 2024, Corollary 5 and Proposition 18, arXiv 2405.19995v3.
         """
+        x, y = self._checked(z, x, y, weight)
+        cloud = self.restrict(z)
+        virtual = self.virtual(x, y, generator=generator)
+        prediction = self.unit.mean(virtual.x, cloud)
+        runs = torch.broadcast_shapes(prediction.shape[:-2], virtual.y.shape[:-2])
+        prediction, moved, target = (
+            part.expand(*runs, *part.shape[-2:]) for part in (prediction, virtual.y, virtual.target)
+        )
+        virtual = virtual._replace(y=moved, target=target)
+        return self.restrict(self.unit.pullback(virtual.x, cloud, self.cotangent(prediction, virtual, weight)))
+
+    def _checked(self, z: Tensor, x: Tensor, y: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The sample, with as many leading axes as the cloud."""
         check_shapes(self.unit, x, z)
         check_targets(self.unit, x, y)
-        cloud = self.restrict(z)
-        virtual = self.virtual(*_aligned(z, x, y), generator=generator)
-        prediction = self.unit.mean(virtual.x, cloud)
-        if virtual.y.shape != prediction.shape:
-            runs = prediction.shape[:-2]
-            virtual = virtual._replace(
-                y=virtual.y.expand(*runs, *virtual.y.shape[-2:]),
-                target=virtual.target.expand(*runs, *virtual.target.shape[-2:]),
-            )
-        return self.restrict(self.unit.pullback(virtual.x, cloud, self.cotangent(prediction, virtual, weight)))
+        check_weight(weight, x)
+        x, y = aligned(z, x, y)
+        return x, y
 
 
 @dataclass(frozen=True)
@@ -260,6 +275,7 @@ def augmented(
         An objective.
 
     Raises:
+        TypeError: if ``frame`` is not a frame.
         ValueError: if representations do not fit the unit or the frame.
 
     Example:
@@ -296,6 +312,7 @@ def averaged(
         An objective.
 
     Raises:
+        TypeError: if ``frame`` is not a frame.
         ValueError: if representations do not fit the unit or the frame, or ρ̂ is not orthogonal.
 
     Example:
@@ -383,14 +400,37 @@ def check_targets(unit: Unit, x: Tensor, y: Tensor) -> None:
     Raises:
         ValueError: with the expected and the received shape.
     """
+    if x.shape[-2] == 0:
+        raise ValueError(f"expected at least one sample, received inputs of shape {tuple(x.shape)}")
     if y.ndim < 2 or y.shape[-2:] != (x.shape[-2], unit.out_dim):
         raise ValueError(f"expected targets of shape (..., {x.shape[-2]}, {unit.out_dim}), received {tuple(y.shape)}")
 
 
-def _aligned(z: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """A batch shared by runs, with an axis of length one for each leading axis of the cloud that it lacks."""
-    lead_x, lead_y = ((1,) * max(0, z.ndim - part.ndim) for part in (x, y))
-    return x.reshape(*lead_x, *x.shape), y.reshape(*lead_y, *y.shape)
+def check_weight(weight: Tensor | None, x: Tensor) -> None:
+    """Refuse weights that do not fit the inputs.
+
+    Args:
+        weight: weights, expected ``(..., b)``, or None.
+        x: inputs, shape ``(..., b, d)``.
+
+    Raises:
+        ValueError: with the expected and the received shape.
+    """
+    if weight is not None and weight.shape[-1:] != x.shape[-2:-1]:
+        raise ValueError(f"expected weights of shape (..., {x.shape[-2]}), received {tuple(weight.shape)}")
+
+
+def expectation(values: Tensor, weight: Tensor | None) -> Tensor:
+    """The mean over a sample, or the sum with given weights.
+
+    Args:
+        values: shape ``(*r, b)``.
+        weight: weights that sum to one, shape ``(..., b)``; 1/b when absent.
+
+    Returns:
+        Means, shape ``(*r)``.
+    """
+    return values.mean(-1) if weight is None else (weight.to(values) * values).sum(-1)
 
 
 def _samples(moved: Tensor) -> Tensor:
@@ -406,6 +446,7 @@ def _by_pose(samples: Tensor, m: int) -> Tensor:
 def _representations(
     unit: Unit, frame: Frame, rep_in: Representation | None, rep_out: Representation | None
 ) -> tuple[Representation, Representation]:
+    require_frame(frame)
     chosen = []
     for side, dim, rep in (("rep_in", unit.in_dim, rep_in), ("rep_out", unit.out_dim, rep_out)):
         candidate = Defining(frame.group) if rep is None else rep

@@ -20,7 +20,7 @@ class Poses(NamedTuple):
 
     Attributes:
         g: elements, shape ``(m, *batch, *element_shape)``; batch axes of size 1 mean "the same for every input".
-        w: weights, shape ``(m, *batch)`` or broadcastable to it; they sum to one over m.
+        w: weights, shape ``(m, *batch)``, axes of size 1 allowed as for ``g``; they sum to one over m.
         inverse: g_k^{-1}, shaped like ``g``.
     """
 
@@ -28,17 +28,17 @@ class Poses(NamedTuple):
     w: Float[Tensor, "m ..."]
     inverse: Shaped[Tensor, "m ..."]
 
-    def move(self, rep: Representation, x: Float[Tensor, "*b d"]) -> Float[Tensor, "m *b d"]:
+    def move(self, rep: Representation, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """ρ(g_k)^{-1} x for every k.
 
         Args:
             rep: representation on the last axis of ``x``.
-            x: vectors, shape ``(*batch, d)``.
+            x: vectors, shape ``(*batch, d)``, with axes of size 1 where they are the same for several elements.
 
         Returns:
             Moved vectors, shape ``(m, *batch, d)``.
         """
-        return rep.act(self.inverse, x.unsqueeze(0)).expand(self.g.shape[0], *x.shape)
+        return rep.act(self.inverse, x.unsqueeze(0))
 
     def restore(self, rep: Representation, y: Float[Tensor, "m *b o"]) -> Float[Tensor, "*b o"]:
         """The weighted mean Σ_k w_k ρ̂(g_k) y_k.
@@ -62,7 +62,49 @@ class Frame(Protocol):
         """The group whose elements the frame gives."""
 
     def __call__(self, x: Float[Tensor, "*b d"], *, generator: Generator | None = None) -> Poses:
-        """The poses of every input of the batch."""
+        """The poses of every input of the batch; weights of shape ``(m,)`` are the same for every input."""
+
+
+def poses(frame: Frame, x: Tensor, *, generator: Generator | None = None) -> Poses:
+    """What a frame says about a batch, checked.
+
+    Args:
+        frame: any frame.
+        x: inputs, shape ``(*batch, d)``.
+        generator: source of randomness, for frames that sample.
+
+    Returns:
+        Poses whose elements and weights have one axis for every batch axis.
+
+    Raises:
+        TypeError: if ``frame`` is not a frame.
+        ValueError: if ``x`` is not floating point, or the frame's answer does not have the shape of poses.
+    """
+    require_frame(frame)
+    if not x.is_floating_point():
+        raise ValueError(f"expected floating-point vectors, received {x.dtype}; convert them, e.g. x.double()")
+    found, axes = frame(x, generator=generator), x.ndim
+    w = found.w.reshape(-1, *(1,) * (axes - 1)) if found.w.ndim == 1 else found.w
+    shape = tuple(found.g.shape)
+    if len(shape) != axes + len(frame.group.element_shape) or w.ndim != axes or len(w) != shape[0]:
+        raise ValueError(
+            f"expected poses of m elements, g (m, *batch, *{frame.group.element_shape}) and w (m, *batch) for inputs "
+            f"{tuple(x.shape)}, received g {shape} and w {tuple(found.w.shape)} from {frame!r}"
+        )
+    return found._replace(w=w)
+
+
+def require_frame(frame: object) -> None:
+    """Refuse what is not a frame, such as a group.
+
+    Args:
+        frame: what was passed as a frame.
+
+    Raises:
+        TypeError: with what to pass.
+    """
+    if not isinstance(frame, Frame):
+        raise TypeError(f"expected a frame, received {frame!r}; pass for example uniform(group) or haar(group)")
 
 
 @dataclass(frozen=True)

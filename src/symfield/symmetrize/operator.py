@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from symfield.groups import Representation
-from symfield.symmetrize.frames import Frame, Poses
+from symfield.symmetrize.frames import Frame, poses, require_frame
 from symfield.typing import Float, Generator, Map, Tensor
 
 __all__ = ["Symmetrized", "augment", "symmetrize"]
@@ -44,7 +44,8 @@ def symmetrize(
         Averaged outputs, shape ``(*batch, o)``.
 
     Raises:
-        ValueError: if shapes, representations and frame do not fit.
+        TypeError: if ``frame`` is not a frame.
+        ValueError: if shapes, representations and frame do not fit, or ``x`` is not floating point.
 
     Example:
         >>> from symfield.groups import Cyclic, Defining
@@ -56,20 +57,20 @@ def symmetrize(
         [0.3333, 0.6667, 1.3333]
     """
     _require_fit(x, frame, rep_in, "x")
-    poses = frame(x, generator=generator)
-    moved = poses.move(rep_in, x)
+    found = poses(frame, x, generator=generator)
+    moved = found.move(rep_in, x)
     values = f(moved.reshape(-1, x.shape[-1]))
     if values.shape != (moved.shape[:-1].numel(), rep_out.dim):
         raise ValueError(
             f"expected f to return ({moved.shape[:-1].numel()}, {rep_out.dim}), received {tuple(values.shape)}; "
             "f maps a batch (b, d) to (b, o) with o the dimension of rep_out"
         )
-    return poses.restore(rep_out, values.reshape(*moved.shape[:-1], rep_out.dim))
+    return found.restore(rep_out, values.reshape(*moved.shape[:-1], rep_out.dim))
 
 
 def augment(
     x: Float[Tensor, "*b d"],
-    y: Float[Tensor, "*b o"],
+    y: Float[Tensor, "..."],
     frame: Frame,
     *,
     rep_in: Representation,
@@ -106,8 +107,12 @@ def augment(
     """
     _require_fit(x, frame, rep_in, "x")
     _require_fit(y, frame, rep_out, "y")
-    poses: Poses = frame(x, generator=generator)
-    return poses.move(rep_in, x), poses.move(rep_out, y)
+    if x.shape[:-1] != y.shape[:-1]:
+        raise ValueError(
+            f"expected inputs and targets with the same batch axes, received {tuple(x.shape)} and {tuple(y.shape)}"
+        )
+    found = poses(frame, x, generator=generator)
+    return found.move(rep_in, x), found.move(rep_out, y)
 
 
 class Symmetrized(nn.Module):
@@ -156,6 +161,7 @@ class Symmetrized(nn.Module):
 
 
 def _require_group(frame: Frame, rep: Representation) -> None:
+    require_frame(frame)
     if rep.group != frame.group:
         raise ValueError(f"expected a representation of the frame's group {frame.group}, received one of {rep.group}")
 

@@ -24,6 +24,9 @@ class JointEquivarianceError(ValueError):
         super().__init__(message)
         self.violation = violation
 
+    def __reduce__(self) -> tuple[type[JointEquivarianceError], tuple[str, float]]:
+        return type(self), (str(self), self.violation)
+
 
 def action(
     unit: Unit,

@@ -30,7 +30,7 @@ class ModuleUnit(Unit):
         out_dim: o.
 
     Raises:
-        ValueError: if the module has no parameters, or does not map ``(b, d)`` to ``(b, o)``.
+        ValueError: if the module has no parameters, changes its buffers, or does not map ``(b, d)`` to ``(b, o)``.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
@@ -46,8 +46,11 @@ class ModuleUnit(Unit):
         self.module, self.in_dim, self.out_dim = module, in_dim, out_dim
         self._flat, self._unravel = ravel(parameters)
         probe = self._flat.new_zeros(2, in_dim)
+        buffers = {name: value.clone() for name, value in module.named_buffers()}  # batch statistics change in place
         with torch.no_grad():
-            received = tuple(module(probe).shape)
+            received = tuple(functional_call(module, {**parameters, **buffers}, (probe,)).shape)
+        if any(not torch.equal(value, buffers[name]) for name, value in module.named_buffers()):
+            raise ValueError("expected a pure function, received a module that changes its buffers; call module.eval()")
         if received != (2, out_dim):
             raise ValueError(f"expected the module to map (2, {in_dim}) to (2, {out_dim}), received {received}")
 

@@ -73,10 +73,12 @@ class Unit(ABC):
             u: covectors at the outputs, shape ``(*r, b, o)``.
 
         Returns:
-            Particle gradients, shape ``(*r, n, p)``; no factor 1/n.
+            Particle gradients, shape ``(*r, n, p)``; no factor 1/n. A cloud that several runs share has a gradient for
+            each of them.
         """
+        runs = torch.broadcast_shapes(x.shape[:-2], z.shape[:-2], u.shape[:-2])
         with torch.enable_grad():
-            leaf = z.detach().requires_grad_()
+            leaf = z.detach().expand(*runs, *z.shape[-2:]).requires_grad_()
             value = (self(x, leaf) * u.unsqueeze(-3)).sum()
             (gradient,) = torch.autograd.grad(value, leaf)
         return gradient
@@ -154,3 +156,24 @@ def check_shapes(unit: Unit, x: Tensor, z: Tensor) -> None:
         raise ValueError(f"expected a cloud of shape (..., n, {unit.dim}), received {tuple(z.shape)}")
     if z.shape[-2] == 0:
         raise ValueError(f"expected at least one particle, received a cloud of shape {tuple(z.shape)}; take n >= 1")
+    try:
+        torch.broadcast_shapes(x.shape[:-2], z.shape[:-2])
+    except RuntimeError as error:
+        raise ValueError(
+            f"expected leading axes of inputs and cloud that broadcast, received {tuple(x.shape)} and "
+            f"{tuple(z.shape)}; insert axes of length one for what runs share"
+        ) from error
+
+
+def aligned(z: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
+    """Batches that runs share, with axes of length one for the leading axes of the cloud or of one another they lack.
+
+    Args:
+        z: cloud, shape ``(*r, n, p)``.
+        *parts: inputs and targets, each with any number of leading axes.
+
+    Returns:
+        The parts with equally many axes.
+    """
+    axes = max(part.ndim for part in (z, *parts))
+    return tuple(part.reshape(*(1,) * (axes - part.ndim), *part.shape) for part in parts)
