@@ -70,7 +70,9 @@ DATA = gaussian_teacher(UNIT, normal(5, 4, seed=9) * 4, std=4.0)
 
 
 @pytest.mark.parametrize(
-    "flow", [SHORT, Flow(horizon=1.0, beta=0.0, records=2), Flow(horizon=1.0, noise=SPACE)], ids=str
+    "flow",
+    [SHORT, Flow(horizon=1.0, beta=0.0, records=2), Flow(horizon=1.0, noise=SPACE)],
+    ids=["full noise", "no noise", "projected noise"],
 )
 def test_fused_and_particle_loops_agree(flow: Flow):
     z0 = normal(3, 6, 4).expand(5, 3, 6, 4)
