@@ -57,6 +57,32 @@ def test_a_flat_curve_fails_the_slopes(runs):
     assert any("slope of RMD² in N" in claim for claim in failed)
 
 
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
+def test_amplified_round_off_in_single_precision_is_no_verdict(study: Study, runs):
+    rows, config = runs[study.name]
+    rows = rows.copy()
+    on = rows["scheme"].isin(["DA", "FA", "DA–FA"])
+    for column in {"value", "o1"} & set(rows.columns):
+        rows.loc[on, column] += 1e-3
+    claims = {v.claim for v in study.verdicts(rows, config) if v.verdict == FAILS}
+    single = {v.claim: v.verdict for v in study.verdicts(rows, replace(config, dtype="float32"))}
+    assert claims
+    assert {single[claim] for claim in claims} == {NOT_TESTED}
+
+
+def test_pairs_of_schemes_have_one_name_whatever_the_order_of_the_schemes():
+    there, back = (
+        {
+            (r["scheme"], r["seed"]): r["value"]
+            for r in train(setting(n=5, schemes=schemes))
+            if r["quantity"] == "rmd2_pair"
+        }
+        for schemes in (("V", "FA", "EA"), ("EA", "FA", "V"))
+    )
+    assert {name for name, _ in there} == {"V–FA", "V–EA", "FA–EA", "EA–P(FA)"}
+    assert there == pytest.approx(back, rel=1e-6, abs=1e-6)
+
+
 def test_levels_are_tested_at_the_published_setting_only():
     assert is_published(maass2024_laws.Config(sizes=(7,), seeds=(3,)))
     assert not is_published(maass2024_laws.Config(horizon=5.0))

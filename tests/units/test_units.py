@@ -99,6 +99,7 @@ def test_module_unit_reproduces_the_module():
 def _cases() -> list[tuple[str, Unit, object, object, object]]:
     c2, c3, s3 = Defining(Cyclic(2)), Defining(Cyclic(3)), Defining(Symmetric(3))
     flips, rotations = Defining(SignFlips(2)), Defining(Orthogonal(3))
+    skew = Matrix(Cyclic(2), [torch.tensor([[0.25, 0.46875], [2.0, -0.25]], dtype=torch.float64)])
     module = ModuleUnit(nn.Sequential(nn.Linear(3, 3), nn.Sigmoid(), nn.Linear(3, 3, bias=False)).double(), 3, 3)
     return [
         ("the paper's unit", PointwiseUnit(sigmoid, 2, 2), c2, c2, None),
@@ -107,6 +108,8 @@ def _cases() -> list[tuple[str, Unit, object, object, object]]:
         ("trivial hidden coordinates, continuous group", HiddenUnit(relu, 3, 3, hidden=2), rotations, rotations, None),
         ("invariant output", HiddenUnit(relu, 3, 1), rotations, Trivial(Orthogonal(3)), None),
         ("pseudo-scalar output", HiddenUnit(softplus, 3, 1), s3, Sign(Symmetric(3)), None),
+        ("a skew basis", HiddenUnit(tanh, 2, 2, hidden=2), skew, c2, c2),
+        ("a skew basis on both sides", HiddenUnit(identity, 2, 2, hidden=2), skew, c2, skew),
         ("a multi-layer module", module, c3, c3, [c3]),
     ]
 

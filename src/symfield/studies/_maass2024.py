@@ -55,6 +55,7 @@ __all__ = [
     "ACTION",
     "GROUP",
     "QUICK",
+    "SCHEMES",
     "SOURCE",
     "SWAP",
     "TINY",
@@ -71,6 +72,9 @@ __all__ = [
 ]
 
 SOURCE = "Maass & Fontbona 2024, arXiv:2405.19995v3"
+
+#: The training schemes in the order in which pairs of them are named.
+SCHEMES = ("V", "DA", "DA sampled", "FA", "EA")
 
 GROUP = Cyclic(2)
 SWAP = Defining(GROUP)
@@ -337,8 +341,8 @@ def _laws(cell: Training, prefix: str, schemes: Sequence[str], z: Tensor) -> lis
 
 
 def _pairs(cell: Training, z: Tensor) -> list[Row]:
-    """RMD² between schemes, and between EA and the projection of FA."""
-    clouds = dict(zip(cell.schemes, z, strict=True))
+    """RMD² between schemes, whatever their order in the cell, and between EA and the projection of FA."""
+    clouds = dict(sorted(zip(cell.schemes, z, strict=True), key=lambda pair: SCHEMES.index(pair[0])))
     if {"EA", "FA"} <= set(clouds):
         clouds["P(FA)"] = project(clouds["FA"], fixed_space())
     rows = []

@@ -13,9 +13,8 @@ from pandas import DataFrame, Series
 from symfield.experiments import Verdict, style
 from symfield.studies._maass2024 import Published
 
-__all__ = ["PAIRS", "SCHEMES", "grid", "is_published", "medians", "select", "slope", "slope_verdict"]
+__all__ = ["PAIRS", "grid", "is_published", "medians", "select", "slope", "slope_verdict"]
 
-SCHEMES = ("V", "DA", "DA sampled", "FA", "EA")
 PAIRS = ("V–DA", "V–FA", "DA–FA")
 
 _TEACHERS = ("arbitrary", "WI", "SI")

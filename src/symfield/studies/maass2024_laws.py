@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from symfield.experiments import Cell, Study, Verdict, style
-from symfield.studies._maass2024 import QUICK, SOURCE, TINY, Published, training_cells
-from symfield.studies._maass2024_plots import PAIRS, SCHEMES, grid, is_published, medians, select, slope_verdict
+from symfield.studies._maass2024 import QUICK, SCHEMES, SOURCE, TINY, Published, training_cells
+from symfield.studies._maass2024_plots import PAIRS, grid, is_published, medians, select, slope_verdict
 
 __all__ = ["STUDY", "Config", "figures", "run"]
 
@@ -102,11 +102,11 @@ def verdicts(rows: DataFrame, config: Config) -> list[Verdict]:
     Returns:
         Verdicts; statements whose widths or setting are not in this run are "not tested".
     """
-    found = [*_exact(rows), *_limits(rows)]
+    found = [*_exact(rows, config), *_limits(rows)]
     return found + (_published(rows) if is_published(config) else [])
 
 
-def _exact(rows: DataFrame) -> list[Verdict]:
+def _exact(rows: DataFrame, config: Config) -> list[Verdict]:
     """Theorem 5 and 6 at finite N: full-orbit DA, FA and EA keep E^G and coincide, for every teacher."""
     result = []
     source = f"{SOURCE}, Theorems 5 and 6 (at finite N: exact consequence)"
@@ -122,8 +122,9 @@ def _exact(rows: DataFrame) -> list[Verdict]:
         ),
     ):
         values = select(wide, quantity, schemes, **start)["value"]
-        if values.empty:
-            result.append(Verdict.not_tested(claim, "needs an SI start and N ≥ 10", source=source))
+        if values.empty or (bound > 0 and config.dtype != "float64"):
+            needs = "needs float64, an SI start and N ≥ 10"
+            result.append(Verdict.not_tested(claim, needs, source=source))
         else:
             result.append(Verdict.at_most(claim, values.max(), bound, source=source))
     return result

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from symfield.experiments import Cell, Study, Verdict
-from symfield.studies._maass2024 import QUICK, SOURCE, TINY, Published, training_cells
-from symfield.studies._maass2024_plots import SCHEMES, grid, is_published, medians, select
+from symfield.studies._maass2024 import QUICK, SCHEMES, SOURCE, TINY, Published, training_cells
+from symfield.studies._maass2024_plots import grid, is_published, medians, select
 
 __all__ = ["STUDY", "Config", "figures", "run"]
 
@@ -75,8 +75,8 @@ def verdicts(rows: DataFrame, config: Config) -> list[Verdict]:
     gaps = exact[exact["n"] >= 10]["value"]
     claim = "from an SI law DA (full orbit), FA and EA are equivariant networks: largest ‖Φ − Q_GΦ‖, N ≥ 10"
     found = [
-        Verdict.not_tested(claim, "needs an SI start and N ≥ 10", source=source)
-        if gaps.empty
+        Verdict.not_tested(claim, "needs float64, an SI start and N ≥ 10", source=source)
+        if gaps.empty or config.dtype != "float64"
         else Verdict.at_most(claim, gaps.max(), 1e-7, source=f"{SOURCE}, Theorem 5")
     ]
     return found + (_published(rows, source) if is_published(config) else [])

@@ -89,8 +89,8 @@ class HiddenUnit(Unit):
     """σ_*(x; z) = W σ(Aᵀx + B) with z = (W ∈ R^{o×h}, A ∈ R^{d×h}, B ∈ R^h), row-major, in this order.
 
     A group with a hidden representation η acts by the intertwining action M_g (W, A, B) = (ρ̂_g W η_g^{-1},
-    ρ_g A η_g^{-1}, η_g B) (orthogonal ρ). Joint equivariance holds when σ commutes with η: always for trivial η, for
-    permutations with any pointwise σ, for signs with an odd one.
+    ρ_g A η_g^{-1}, η_g B); where ρ or η are not orthogonal, by ρ_g^{-ᵀ} A η_gᵀ in the middle. Joint equivariance holds
+    when σ commutes with η: always for trivial η, for permutations with any pointwise σ, for signs with an odd one.
 
     Attributes:
         activation: σ, applied pointwise on R^h.
@@ -180,7 +180,7 @@ class HiddenUnit(Unit):
             hidden: η, dim h; trivial when absent.
 
         Returns:
-            hom(η, ρ̂) + hom(η, ρ) + η (the last with a bias).
+            hom(η, ρ̂) + hom(η, ρ) + η (the last with a bias); the middle one of the duals where they are not orthogonal.
 
         Raises:
             ValueError: if dimensions do not fit.
@@ -189,7 +189,8 @@ class HiddenUnit(Unit):
         eta = Trivial(rep_in.group, self.hidden) if hidden is None else hidden
         if not isinstance(eta, Representation) or eta.dim != self.hidden:
             raise ValueError(f"expected a hidden representation of dim {self.hidden}, received {eta!r}")
-        weights = hom(eta, rep_out) + hom(eta, rep_in)
+        alpha, beta = (rep if rep.orthogonal else rep.dual for rep in (rep_in, eta))
+        weights = hom(eta, rep_out) + hom(beta, alpha)
         return weights + eta if self.bias else weights
 
 
