@@ -18,17 +18,17 @@ typedef struct {
 /* A square matrix by its non-zero entries; every row is summed in the order of its columns. */
 typedef struct {
   int64_t *start, *column;
-  real *weight;
+  real* weight;
 } sparse;
 
-static int is_identity(const real *matrix, int64_t size) {
+static int is_identity(const real* matrix, int64_t size) {
   for (int64_t i = 0; i < size; i++)
     for (int64_t j = 0; j < size; j++)
       if (matrix[i * size + j] != (i == j)) return 0;
   return 1;
 }
 
-static void compress(const real *matrix, int64_t size, sparse *m) {
+static void compress(const real* matrix, int64_t size, sparse* m) {
   int64_t count = 0;
   for (int64_t i = 0; i < size; i++) {
     m->start[i] = count;
@@ -39,14 +39,14 @@ static void compress(const real *matrix, int64_t size, sparse *m) {
 }
 
 /* factor * T (mean over particles - y), and the sums made ready for the next step. */
-APART void residuals(const shape *s, vec *error, const real *y, const real *mixing, real factor, real *residual,
-                     real *spare) {
+APART void residuals(const shape* s, vec* error, const real* y, const real* mixing, real factor, real* residual,
+                     real* spare) {
   const int64_t count = s->b * OUT, size = s->frame * OUT, each = s->b / s->frame;
-  real *direct = mixing ? spare : residual;
+  real* direct = mixing ? spare : residual;
   for (int64_t i = 0; i < count; i += LANES) {
     const vec mean = totals(error + i) * (real)(1.0 / (double)s->n);
     store(direct + i, (mean - load(y + i, count - i)) * factor, count - i);
-    EACH(l, LANES) error[i + l] = splat(0);
+    EACH (l, LANES) error[i + l] = splat(0);
   }
   for (int64_t f = 0; mixing && f < s->frame; f++)
     for (int64_t i = 0; i < each; i++) {
@@ -61,7 +61,7 @@ APART void residuals(const shape *s, vec *error, const real *y, const real *mixi
 }
 
 /* z <- decay z + P (displacement + noise) for U vectors, `count` particles; noise rows are n apart. */
-APART void update(const shape *s, const block *B, int U, int64_t count, const real *noise, const sparse *projection,
+APART void update(const shape* s, const block* B, int U, int64_t count, const real* noise, const sparse* projection,
                   real decay) {
   const int64_t p = s->p;
   if (noise)
@@ -83,74 +83,102 @@ APART void update(const shape *s, const block *B, int U, int64_t count, const re
 
 typedef struct {
   vec *z, *kept, *error, *room, *move, *live;
-  lanes *active;
+  lanes* active;
   real *residual, *spare;
   sparse projection;
 } memory;
 
+/* One run: its state outside, what it reads at step 0, its maps (absent where they are the identity). */
 typedef struct {
-  real *z;
-  const real *x, *y, *noise;
-  const double *steps;
-  const real *mixing, *projection;
-  double tau, loss_scale;
+  real* z;
+  const real *x, *y, *noise, *mixing;
+  const sparse* projection;
+  memory m;
 } run;
+
+/* What all runs share. */
+typedef struct {
+  const double* steps;
+  double tau, loss_scale;
+} schedule;
 
 #define BLOCKS(v, U) for (int64_t v = 0, U; v < s->vectors && (U = s->vectors - v < UNROLL ? 1 : UNROLL); v += U)
 
-static block block_at(const shape *s, const memory *m, int64_t v, int64_t U) {
-  const int64_t kept = v * s->parts * s->b;
-  return (block){s->b, s->parts, s->hidden, m->z + v * s->p, m->move, m->room, m->error, m->kept + kept * KEPT_VECTORS, m->active + kept,
-                 m->live + (s->n - v * LANES < U * LANES ? UNROLL : 0), 0, m->residual};
-}
-
-static void copy_state(const shape *s, const memory *m, real *z, int out) {
-  BLOCKS(v, U)
-  for (int64_t row = 0; row < s->p; row++)
-    for (int64_t u = 0; u < U; u++) {
-      real *at = z + row * s->n + (v + u) * LANES;
-      vec *inner = m->z + v * s->p + row * U + u;
-      if (out) store(at, *inner, s->n - (v + u) * LANES);
-      else *inner = load(at, s->n - (v + u) * LANES);
-    }
-}
-
-static void advance_run(const shape *s, memory *m, const run *r) {
-  sparse *projection = r->projection && !is_identity(r->projection, s->p) ? &m->projection : 0;
-  const real *mixing = r->mixing && !is_identity(r->mixing, s->frame * OUT) ? r->mixing : 0;
-  if (projection) compress(r->projection, s->p, projection);
-  copy_state(s, m, r->z, 0);
-  for (int64_t i = 0; i < s->b * OUT + LANES; i++) m->error[i] = splat(0);
-  const int64_t x_stride = s->rows * s->b * IN, y_stride = s->rows * s->b * OUT;
-  for (int64_t k = -1; k < s->k; k++) { /* backward half of step k, forward half of step k + 1 */
-    if (k >= 0) {
-      const double factor = -2 * r->steps[k] * r->loss_scale / (double)s->b;
-      residuals(s, m->error, r->y + k * y_stride, mixing, (real)factor, m->residual, m->spare);
-    }
-    BLOCKS(v, U) {
-      block B = block_at(s, m, v, U);
-      if (k >= 0) {
-        const real *noise = r->noise ? r->noise + k * s->noise_rows * s->p * s->n + v * LANES : 0;
-        B.x = r->x + k * x_stride;
-        (U == 1 ? backward_one : backward_two)(&B);
-        update(s, &B, (int)U, s->n - v * LANES, noise, projection, (real)(1 - 2 * r->tau * r->steps[k]));
+static void copy_state(const shape* s, const run* r, int out) {
+  BLOCKS (v, U)
+    for (int64_t row = 0; row < s->p; row++)
+      for (int64_t u = 0; u < U; u++) {
+        real* at = r->z + row * s->n + (v + u) * LANES;
+        vec* inner = r->m.z + v * s->p + row * U + u;
+        if (out)
+          store(at, *inner, s->n - (v + u) * LANES);
+        else
+          *inner = load(at, s->n - (v + u) * LANES);
       }
-      B.x = r->x + (k + 1) * x_stride;
-      if (k + 1 < s->k) (U == 1 ? forward_one : forward_two)(&B);
-    }
-  }
-  copy_state(s, m, r->z, 1);
 }
 
-/* Room for `bytes` more, aligned; only counts while base is absent. */
-static void *take(char *base, size_t *used, size_t size) {
-  void *at = base ? base + *used : 0;
+static void start(const shape* s, run* r, const real* residual_map, const real* gradient_map) {
+  r->mixing = residual_map && !is_identity(residual_map, s->frame * OUT) ? residual_map : 0;
+  r->projection = gradient_map && !is_identity(gradient_map, s->p) ? &r->m.projection : 0;
+  if (r->projection) compress(gradient_map, s->p, &r->m.projection);
+  copy_state(s, r, 0);
+  for (int64_t i = 0; i < s->b * OUT + LANES; i++) r->m.error[i] = splat(0);
+  const int64_t before_last = (s->vectors - (s->vectors % UNROLL ? 1 : UNROLL)) * LANES; /* particles in other blocks */
+  for (int64_t l = 0; l < UNROLL * LANES; l++) {
+    r->m.live[l / LANES][l % LANES] = 1;
+    r->m.live[UNROLL + l / LANES][l % LANES] = before_last + l < s->n;
+  }
+}
+
+/* The sum over particles at step k; samples of later steps lie far away, so they are asked for early. */
+static void between(const shape* s, const schedule* plan, const run* r, int64_t k) {
+  const int64_t x_stride = s->rows * s->b * IN, y_stride = s->rows * s->b * OUT;
+  if (k + 2 < s->k) {
+    for (int64_t i = 0; i < s->b * IN; i += 64 / REAL) __builtin_prefetch(r->x + (k + 2) * x_stride + i);
+    for (int64_t i = 0; i < s->b * OUT; i += 64 / REAL) __builtin_prefetch(r->y + (k + 2) * y_stride + i);
+  }
+  const double factor = k < 0 ? 0 : -2 * plan->steps[k] * plan->loss_scale / (double)s->b;
+  if (k >= 0) residuals(s, r->m.error, r->y + k * y_stride, r->mixing, (real)factor, r->m.residual, r->m.spare);
+}
+
+/* Backward half of step k, forward half of step k + 1. */
+static void sweep(const shape* s, const schedule* plan, const run* r, int64_t k) {
+  const int64_t x_stride = s->rows * s->b * IN, noise_stride = s->noise_rows * s->p * s->n;
+  BLOCKS (v, U) {
+    const memory* m = &r->m;
+    const int64_t kept = v * s->parts * s->b, left = s->n - v * LANES;
+    block B = {.b = s->b,
+               .parts = s->parts,
+               .hidden = s->hidden,
+               .z = m->z + v * s->p,
+               .move = m->move,
+               .room = m->room,
+               .error = m->error,
+               .kept = m->kept + kept * KEPT_VECTORS,
+               .active = m->active + kept,
+               .live = m->live + (left < U * LANES ? UNROLL : 0),
+               .residual = m->residual};
+    if (k >= 0) {
+      const real* noise = r->noise ? r->noise + k * noise_stride + v * LANES : 0;
+      B.x = r->x + k * x_stride;
+      (U == 1 ? backward_one : backward_two)(&B);
+      update(s, &B, (int)U, left, noise, r->projection, (real)(1 - 2 * plan->tau * plan->steps[k]));
+    }
+    B.x = r->x + (k + 1) * x_stride;
+    if (k + 1 < s->k) (U == 1 ? forward_one : forward_two)(&B);
+  }
+}
+
+/* Room for `size` bytes more, aligned; only counts while base is absent. */
+static void* take(char* base, size_t* used, size_t size) {
+  void* at = base ? base + *used : 0;
   *used += (size + 63) / 64 * 64;
   return at;
 }
 
-static size_t lay_out(const shape *s, int projects, char *base, memory *m) {
-  const size_t p = (size_t)s->p, b = (size_t)s->b, kept = (size_t)(s->vectors * s->parts) * b, entries = p * p * !!projects;
+static size_t lay_out(const shape* s, int projects, char* base, memory* m) {
+  const size_t p = (size_t)s->p, b = (size_t)s->b, entries = p * p * !!projects;
+  const size_t kept = (size_t)(s->vectors * s->parts) * b;
   size_t used = 0;
   m->z = take(base, &used, (size_t)s->vectors * p * sizeof(vec));
   m->kept = take(base, &used, kept * KEPT_VECTORS * sizeof(vec));
@@ -168,31 +196,38 @@ static size_t lay_out(const shape *s, int projects, char *base, memory *m) {
 }
 
 /* Advance runs first to last - 1 of z (runs, p, n) by k steps. Returns 1 when memory runs out, else 0. */
-int symfield_advance(real *z, const real *x, const real *y, const real *noise, const double *steps,
-                     const int64_t *data_row, const int64_t *noise_row, const real *residual_map,
-                     const real *gradient_map, const int64_t *sizes, double tau, double loss_scale, int64_t first,
+int symfield_advance(real* z, const real* x, const real* y, const real* noise, const double* steps,
+                     const int64_t* data_row, const int64_t* noise_row, const real* residual_map,
+                     const real* gradient_map, const int64_t* sizes, double tau, double loss_scale, int64_t first,
                      int64_t last) {
-  shape s = {.n = sizes[0], .b = sizes[1], .k = sizes[2], .frame = sizes[3], .rows = sizes[4], .noise_rows = sizes[5],
+  shape s = {.n = sizes[0],
+             .b = sizes[1],
+             .k = sizes[2],
+             .frame = sizes[3],
+             .rows = sizes[4],
+             .noise_rows = sizes[5],
              .hidden = sizes[6]};
   s.parts = POINTWISE ? OUT : s.hidden;
   s.p = POINTWISE ? OUT * IN : (OUT + IN + BIAS) * s.hidden;
   s.vectors = (s.n + LANES - 1) / LANES;
-  memory m;
-  char *base = malloc(lay_out(&s, gradient_map != 0, 0, &m) + 64);
-  if (!base) return 1;
-  lay_out(&s, gradient_map != 0, base + 64 - (uintptr_t)base % 64, &m);
-  const int64_t behind = s.n - (s.vectors % UNROLL ? s.vectors - 1 : s.vectors - UNROLL) * LANES; /* in the last block */
-  for (int64_t l = 0; l < UNROLL * LANES; l++) {
-    m.live[l / LANES][l % LANES] = 1;
-    m.live[UNROLL + l / LANES][l % LANES] = l < behind;
-  }
+  const schedule plan = {steps, tau, loss_scale};
   const int64_t mixing = s.frame * OUT * s.frame * OUT;
+  run r;
+  const size_t size = lay_out(&s, gradient_map != 0, 0, &r.m);
+  char* base = malloc(size + 64);
+  if (!base) return 1;
+  lay_out(&s, gradient_map != 0, base + 64 - (uintptr_t)base % 64, &r.m);
   for (int64_t i = first; i < last; i++) {
-    const run r = {.z = z + i * s.p * s.n, .x = x + data_row[i] * s.b * IN, .y = y + data_row[i] * s.b * OUT,
-                   .noise = noise ? noise + noise_row[i] * s.p * s.n : 0, .steps = steps,
-                   .mixing = residual_map ? residual_map + i * mixing : 0,
-                   .projection = gradient_map ? gradient_map + i * s.p * s.p : 0, .tau = tau, .loss_scale = loss_scale};
-    advance_run(&s, &m, &r);
+    r.z = z + i * s.p * s.n;
+    r.x = x + data_row[i] * s.b * IN;
+    r.y = y + data_row[i] * s.b * OUT;
+    r.noise = noise ? noise + noise_row[i] * s.p * s.n : 0;
+    start(&s, &r, residual_map ? residual_map + i * mixing : 0, gradient_map ? gradient_map + i * s.p * s.p : 0);
+    for (int64_t k = -1; k < s.k; k++) {
+      between(&s, &plan, &r, k);
+      sweep(&s, &plan, &r, k);
+    }
+    copy_state(&s, &r, 1);
   }
   free(base);
   return 0;
@@ -200,24 +235,26 @@ int symfield_advance(real *z, const real *x, const real *y, const real *noise, c
 
 /* The arithmetic alone: one part of a block of particles, `steps` times; nothing is kept, summed over particles or
    updated. Its time for a particle, sample and part is what a step costs at least. Returns the block's size. */
-int64_t symfield_arithmetic(real *x, int64_t b, int64_t steps) {
+int64_t symfield_arithmetic(real* x, int64_t b, int64_t steps) {
   enum { U = UNROLL };
   vec a[IN * U], slope[IN * U], value = splat(0), rates[U] = {splat(1)};
-  EACH(t, IN * U) a[t] = splat(x[t / U] * (real)(1 + t % U)), slope[t] = splat(0);
+  EACH (t, IN * U) a[t] = splat(x[t / U] * (real)(1 + t % U)), slope[t] = splat(0);
   for (int64_t k = 0; k < steps; k++) {
-    for (int64_t i = 0; i < b; i++) EACH(u, U) {
+    for (int64_t i = 0; i < b; i++)
+      EACH (u, U) {
         vec pre = splat(0), rate = splat(1);
         lanes active = {0};
-        EACH(t, IN) pre += x[i * IN + t] * a[t * U + u];
+        EACH (t, IN) pre += x[i * IN + t] * a[t * U + u];
         value += activate(pre, &rate, &active);
         rates[u] += ACTIVATION == 1 ? where(active, rate) : rate;
       }
-    for (int64_t i = 0; i < b; i++) EACH(u, U) {
+    for (int64_t i = 0; i < b; i++)
+      EACH (u, U) {
         const vec delta = x[i * IN] * rates[u];
-        EACH(t, IN) slope[t * U + u] += x[i * IN + t] * delta;
+        EACH (t, IN) slope[t * U + u] += x[i * IN + t] * delta;
       }
   }
-  EACH(t, IN * U) value += slope[t];
+  EACH (t, IN * U) value += slope[t];
   store(x, value, 1);
   return U * LANES;
 }

@@ -112,19 +112,24 @@ static const real EXP[] = {2.5100424157005066788e-8,
 #define SHIFTER 12582912.0f
 #define MANTISSA 23
 #define EXP_LIMIT 87.0f
-static const real EXP[] = {0.0013926213466332443037f, 0.0083632029715758549465f, 0.041666554437685938899f,
-                           0.16666576845993976311f, 0.5f, 1, 1};
+static const real EXP[] = {0.0013926213466332443037f,
+                           0.0083632029715758549465f,
+                           0.041666554437685938899f,
+                           0.16666576845993976311f,
+                           0.5f,
+                           1,
+                           1};
 #endif
 #define EXP_TERMS ((int)(sizeof(EXP) / sizeof(real)))
 
-ALWAYS vec horner(const real *c, int terms, vec x) {
+ALWAYS vec horner(const real* c, int terms, vec x) {
   vec sum = splat(c[0]);
-  EACH(i, terms - 1) sum = sum * x + c[i + 1];
+  EACH (i, terms - 1) sum = sum * x + c[i + 1];
   return sum;
 }
 
 /* r, and n in the place of the exponent. */
-ALWAYS vec reduce(vec x, ivec *power) {
+ALWAYS vec reduce(vec x, ivec* power) {
   const vec shifted = x * (real)1.4426950408889634074 + SHIFTER;
   *power = (ivec)shifted << MANTISSA;
   return x - (shifted - SHIFTER) * (real)0.69314718055994530942;
@@ -149,7 +154,7 @@ ALWAYS vec hyperbolic_tangent(vec x) {
 }
 
 /* Below 1 an odd polynomial, above 1 - exp(-x^2) times a polynomial in 1/(x + 3); gauss = exp(-x^2). */
-static const real ERF_NEAR[] = {-7.7958988270021422416e-10, 1.3720064546777685604e-8, -1.6208483801871705902e-7,
+static const real ERF_NEAR[] = {-7.7958988270021422416e-10, 1.3720064546777685604e-8,    -1.6208483801871705902e-7,
                                 1.644742470331736241e-6,    -0.000014924736907419660338, 0.00012055294904839707917,
                                 -0.00085483259753896920806, 0.0052239776071164227321,    -0.02686617064323777036,
                                 0.11283791670945006266,     -0.37612638903183540438,     1.1283791670955125665};
@@ -159,7 +164,7 @@ static const real ERF_FAR[] = {-2.3736182042986788177e-10, 2.4416129982547696244
                                0.012713147695154857327,    0.049698445403375212692,   0.15436117429438836151,
                                0.2079832913334288618};
 
-ALWAYS vec error_function(vec x, vec *gauss) {
+ALWAYS vec error_function(vec x, vec* gauss) {
   const ivec sign = (ivec)x & (ivec)splat((real)-0.0);
   const vec size = (vec)((ivec)x ^ sign);
   *gauss = exponential(clamp(-(x * x), -EXP_LIMIT, 0));
@@ -171,16 +176,18 @@ ALWAYS vec error_function(vec x, vec *gauss) {
 /* ---- memory and sums --------------------------------------------------------------------------------------------- */
 
 /* The first `count` numbers at p, zeros behind them. */
-ALWAYS vec load(const real *p, int64_t count) {
-  if (count >= LANES) return *(const loose *)p;
+ALWAYS vec load(const real* p, int64_t count) {
+  if (count >= LANES) return *(const loose*)p;
   vec v = {0};
   memcpy(&v, p, (size_t)count * sizeof(real));
   return v;
 }
 
-ALWAYS void store(real *p, vec v, int64_t count) {
-  if (count >= LANES) *(loose *)p = v;
-  else memcpy(p, &v, (size_t)count * sizeof(real));
+ALWAYS void store(real* p, vec v, int64_t count) {
+  if (count >= LANES)
+    *(loose*)p = v;
+  else
+    memcpy(p, &v, (size_t)count * sizeof(real));
 }
 
 /* Sums of neighbours: a0 + a1, a2 + a3, ..., b0 + b1, ... */
@@ -204,9 +211,10 @@ ALWAYS vec pair(vec a, vec b) { return __builtin_shuffle(a, b, (ivec){EVEN}) + _
 #endif
 
 /* The sum over the lanes of each of LANES vectors. */
-ALWAYS vec totals(const vec *rows) {
+ALWAYS vec totals(const vec* rows) {
   vec sums[LANES];
-  EACH(l, LANES) sums[l] = rows[l];
-  for (int left = LANES / 2; left; left /= 2) EACH(l, left) sums[l] = pair(sums[2 * l], sums[2 * l + 1]);
+  EACH (l, LANES) sums[l] = rows[l];
+  for (int left = LANES / 2; left; left /= 2)
+    EACH (l, left) sums[l] = pair(sums[2 * l], sums[2 * l + 1]);
   return sums[0];
 }
