@@ -43,6 +43,13 @@ def test_wasserstein_solves_the_linear_programme(n: int, k: int):
     assert wasserstein2(x, y).item() == pytest.approx(by_linear_programme(x, y), rel=1e-10)
 
 
+@pytest.mark.parametrize("copies", [2, 3])
+def test_repeating_every_particle_changes_no_law(copies: int):
+    z = normal(12, 3)
+    assert wasserstein2(z, z.repeat(copies, 1)).item() == 0
+    assert wasserstein2(z.repeat(2, 1), z.repeat(3, 1)).item() == 0
+
+
 def test_wasserstein_between_translated_clouds_is_the_shift():
     x = normal(4, 50, 3)
     shift = torch.tensor([1.0, 2.0, 2.0], dtype=torch.float64)

@@ -188,14 +188,12 @@ def _optimal_cost(x: Tensor, y: Tensor) -> float:
     if torch.equal(x, y):
         return 0.0
     cost = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square_().cpu().numpy()
-    n, k = cost.shape
-    if k % n == 0 or n % k == 0:
-        # every particle of the smaller cloud stands for k/n (or n/k) equal ones: an assignment, and faster as one
-        side = max(n, k)
-        cost = np.repeat(np.repeat(cost, side // n, axis=0), side // k, axis=1)
+    if len(x) == len(y):  # an assignment; for clouds close to one another many times faster as one
         rows, columns = linear_sum_assignment(cost)
-        return math.fsum(cost[rows, columns]) / side
-    value, log = ot.emd2([], [], cost, numItermax=_MAX_PIVOTS, log=True)
+        return math.fsum(cost[rows, columns]) / len(x)
+    mass = math.lcm(*cost.shape)  # whole numbers of equal portions, so that no round-off moves a sliver
+    portions = [np.full(size, mass // size, dtype=np.float64) for size in cost.shape]
+    value, log = ot.emd2(*portions, cost, numItermax=_MAX_PIVOTS, log=True)
     if log["warning"] is not None:
         raise ValueError(f"the exact transport solver stopped early: {log['warning']}; use smaller clouds")
-    return float(value)
+    return float(value) / mass
