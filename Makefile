@@ -75,4 +75,4 @@ $(READY)-bench: EXTRAS := [bench]
 $(READY)-%: pyproject.toml constraints.txt | $(READY)
 	@echo "installing symfield$(EXTRAS) into $(VENV) ..."
 	@$(BIN)/python -m pip install -qq $(PIP_FLAGS) -c constraints.txt -e '.$(EXTRAS)'
-	@touch $@
+	@touch $@ $(READY)-demo
