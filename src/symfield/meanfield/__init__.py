@@ -32,19 +32,11 @@ from symfield.meanfield.laws import (
     sample_weakly_invariant,
 )
 from symfield.meanfield.losses import AutogradLoss, Loss, Squared, half_squared, loss_of, squared
+from symfield.meanfield.objective import Objective, Virtual
 from symfield.meanfield.population import Population, SampledPopulation, sampled_population
 from symfield.meanfield.quadrature import Nodes, gauss_hermite, gaussian_nodes, refine, sobol
 from symfield.meanfield.risks import averaged_ensemble, equivariance_gap, squared_distance
-from symfield.meanfield.schemes import (
-    Coupled,
-    Objective,
-    Virtual,
-    augmented,
-    averaged,
-    constrained,
-    coupled,
-    vanilla,
-)
+from symfield.meanfield.schemes import Coupled, augmented, averaged, constrained, coupled, vanilla
 from symfield.meanfield.stability import (
     StabilityReport,
     TransverseGrowth,

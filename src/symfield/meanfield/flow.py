@@ -26,7 +26,8 @@ from symfield import random
 from symfield.linalg import Subspace
 from symfield.meanfield.data import Data, stream
 from symfield.meanfield.inner import Block, Inner, draw_virtuals, inner_loop
-from symfield.meanfield.schemes import Coupled, Objective
+from symfield.meanfield.objective import Objective
+from symfield.meanfield.schemes import Coupled
 from symfield.typing import Float, Generator, Tensor
 from symfield.units import Unit, check_shapes
 
@@ -227,6 +228,10 @@ def step(
     References:
         Maass & Fontbona 2024, Equations (1) and (5), arXiv 2405.19995v3.
     """
+    if not isinstance(objective, Objective):
+        raise ValueError(
+            f"expected one objective, received {type(objective).__name__}; integrate trains several at once"
+        )
     size = flow.step_size(index, z.shape[-2])
     cloud = objective.restrict(z)
     drift = objective.gradient(cloud, x, y, generator=generator) + 2 * flow.tau * cloud

@@ -18,7 +18,7 @@ import torch
 
 from symfield.meanfield import kernels
 from symfield.meanfield.losses import Squared
-from symfield.meanfield.schemes import Objective, Virtual
+from symfield.meanfield.objective import Objective, Virtual
 from symfield.symmetrize import Haar, Poses, Uniform
 from symfield.typing import Generator, Tensor
 from symfield.units import HiddenUnit, PointwiseUnit, Unit, erf, identity, relu, sigmoid, tanh

@@ -30,8 +30,8 @@ from functools import partial
 import torch
 
 from symfield.meanfield.losses import Squared
+from symfield.meanfield.objective import Objective, check_targets
 from symfield.meanfield.quadrature import Nodes
-from symfield.meanfield.schemes import Objective, check_targets
 from symfield.typing import Float, Map, Tensor
 from symfield.units import Unit, check_shapes
 

@@ -10,7 +10,7 @@ References:
 from __future__ import annotations
 
 from symfield.groups import Representation
-from symfield.meanfield.schemes import check_targets, check_weight, expectation
+from symfield.meanfield.objective import check_targets, check_weight, expectation
 from symfield.symmetrize import Frame
 from symfield.symmetrize.frames import poses
 from symfield.typing import Float, Generator, Map, Tensor

@@ -86,17 +86,18 @@ def slope_verdict(claim: str, values: Series, low: float, high: float, *, source
 
 
 def is_published(config: Published) -> bool:
-    """Whether numbers measured at the published setting apply: everything but teachers, widths, seeds, schemes.
+    """Whether numbers measured at the published setting apply: five seeds or more, 100 points or more, and the rest.
 
     Args:
         config: a configuration.
 
     Returns:
-        True if only these differ from the paper's.
+        True if only teachers, initial laws, widths, seeds, schemes, points and device differ from the paper's.
     """
     paper = Published()
     free = ("teachers", "inits", "sizes", "seeds", "schemes", "device", "points")
-    return all(getattr(config, name) == getattr(paper, name) for name in vars(paper) if name not in free)
+    enough = len(config.seeds) >= 5 and config.points >= paper.points  # levels are medians over as many
+    return enough and all(getattr(config, name) == getattr(paper, name) for name in vars(paper) if name not in free)
 
 
 def grid(rows: DataFrame, lines: Sequence[tuple[str, str, Sequence[str], dict[str, Any]]], *, floor: float) -> Figure:
