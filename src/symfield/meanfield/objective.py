@@ -1,8 +1,8 @@
 """The objective of a training scheme: virtual samples, a residual at them, its pull-back to the particles.
 
 All four schemes of :mod:`symfield.meanfield.schemes` are this one computation. The batch, or the batch moved by a
-frame, gives *virtual samples*; the loss has a gradient in the predictions there (for FA averaged over the frame and moved
-back); the unit pulls it back to the particles; and EA projects the result.
+frame, gives *virtual samples*; the loss has a gradient in the predictions there (for FA averaged over the frame and
+moved back); the unit pulls it back to the particles; and EA projects the result.
 
 References:
     Maass & Fontbona 2024, Section 2.3, Propositions 2 and 18, Corollary 5, arXiv 2405.19995v3.
