@@ -44,7 +44,7 @@ lint: $(READY)-dev ## Check style, format, layers and types
 	@$(BIN)/mypy
 
 docs: $(READY)-docs ## Build the documentation into site/, warnings as errors
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict 2>&1 | sed '/^INFO /d'  # --quiet would hide warnings from --strict
 	@echo "documentation: site/index.html"
 
 bench: $(READY)-bench ## Run the benchmarks, each beside its peers where they are installed
