@@ -36,7 +36,7 @@ class Config(Published):
 
 
 def distance_to_invariance(rows: DataFrame) -> Figure:
-    """Figure 1: distance to invariance against N, by teacher and initial law, and between schemes (median, 10–90%)."""
+    """Figure 1: distance to invariance, and between schemes, against N, by teacher and start (boxes over seeds)."""
     teachers = [kind for kind in ("arbitrary", "WI") if (rows["teacher"] == kind).any()]
     inits = [init for init in ("SI", "WI") if (rows["init"] == init).any()]
     figure, axes = style.panels(len(teachers), 2 * len(inits), width=2.9, height=2.6, share=False)
