@@ -16,7 +16,7 @@ from symfield.meanfield.kernels import CompilationError, Program, advance_batche
 from symfield.meanfield.kernels.compiler import cache_folder, compiled, find_compiler
 from symfield.meanfield.kernels.triton import advance_triton
 
-KIND = (("REAL", 4), ("ACTIVATION", 1), ("POINTWISE", 1), ("IN", 1), ("OUT", 1), ("BIAS", 0))
+KIND = (("REAL", 4), ("ACTIVATION", 1), ("POINTWISE", 1), ("SINGLE", 0), ("IN", 1), ("OUT", 1), ("BIAS", 0))
 needs_compiler = pytest.mark.skipif(not status().available, reason=status().detail)
 
 ONE_STEP = """

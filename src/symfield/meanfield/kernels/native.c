@@ -44,7 +44,8 @@ APART void residuals(const shape* s, vec* error, const real* y, const real* mixi
   const int64_t count = s->b * OUT, size = s->frame * OUT, each = s->b / s->frame;
   real* direct = mixing ? spare : residual;
   for (int64_t i = 0; i < count; i += LANES) {
-    const vec mean = totals(error + i) * (real)(1.0 / (double)s->n);
+    const vec sum = count - i > LANES / 4 ? totals(LANES, error + i) : totals(LANES > 4 ? LANES / 4 : LANES, error + i);
+    const vec mean = sum * (real)(1.0 / (double)s->n);
     store(direct + i, (mean - load(y + i, count - i)) * factor, count - i);
     EACH (l, LANES) error[i + l] = splat(0);
   }
@@ -63,7 +64,7 @@ APART void residuals(const shape* s, vec* error, const real* y, const real* mixi
 /* z <- decay z + P (displacement + noise) for U vectors, `count` particles; noise rows are n apart. */
 APART void update(const shape* s, const block* B, int U, int64_t count, const real* noise, const sparse* projection,
                   real decay) {
-  const int64_t p = s->p;
+  const int64_t p = POINTWISE ? OUT * IN : SINGLE ? OUT + IN + BIAS : s->p;
   if (noise)
     for (int64_t row = 0; row < p; row++)
       for (int u = 0; u < U; u++) B->move[row * U + u] += load(noise + row * s->n + u * LANES, count - u * LANES);
@@ -149,7 +150,6 @@ static void sweep(const shape* s, const schedule* plan, const run* r, int64_t k)
     const int64_t kept = v * s->parts * s->b, left = s->n - v * LANES;
     block B = {.b = s->b,
                .parts = s->parts,
-               .hidden = s->hidden,
                .z = m->z + v * s->p,
                .move = m->move,
                .room = m->room,
@@ -236,7 +236,7 @@ int symfield_advance(real* z, const real* x, const real* y, const real* noise, c
 /* The arithmetic alone: one part of a block of particles, `steps` times; nothing is kept, summed over particles or
    updated. Its time for a particle, sample and part is what a step costs at least. Returns the block's size. */
 int64_t symfield_arithmetic(real* x, int64_t b, int64_t steps) {
-  enum { U = UNROLL };
+  enum { U = IN <= 4 ? 2 * UNROLL : UNROLL }; /* enough chains that none waits */
   vec a[IN * U], slope[IN * U], value = splat(0), rates[U] = {splat(1)};
   EACH (t, IN * U) a[t] = splat(x[t / U] * (real)(1 + t % U)), slope[t] = splat(0);
   for (int64_t k = 0; k < steps; k++) {

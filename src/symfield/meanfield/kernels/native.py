@@ -144,6 +144,7 @@ class _Kind(NamedTuple):
     REAL: int
     ACTIVATION: int
     POINTWISE: int
+    SINGLE: int
     IN: int
     OUT: int
     BIAS: int
@@ -151,8 +152,8 @@ class _Kind(NamedTuple):
     @staticmethod
     def of(program: Program, dtype: torch.dtype) -> _Kind:
         activation = _CODES[program.activation]
-        pointwise = int(program.hidden is None)
-        return _Kind(dtype.itemsize, activation, pointwise, program.in_dim, program.out_dim, int(program.bias))
+        pointwise, single, bias = int(program.hidden is None), int(program.hidden == 1), int(program.bias)
+        return _Kind(dtype.itemsize, activation, pointwise, single, program.in_dim, program.out_dim, bias)
 
 
 @functools.cache
@@ -172,7 +173,7 @@ def _library(kind: _Kind) -> ctypes.CDLL | str:
 def _agrees(library: ctypes.CDLL, kind: _Kind) -> bool:
     """A few steps of a small problem against the torch backend."""
     name = next(name for name, code in _CODES.items() if code == kind.ACTIVATION)
-    hidden = None if kind.POINTWISE else 2
+    hidden = None if kind.POINTWISE else 2 - kind.SINGLE
     program = Program(name, kind.IN, kind.OUT, hidden=hidden, bias=bool(kind.BIAS), tau=0.1)
     generator = torch.Generator().manual_seed(0)
     dtype = torch.float64 if kind.REAL == 8 else torch.float32

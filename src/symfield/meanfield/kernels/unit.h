@@ -1,7 +1,8 @@
 /* One kind of unit on one block of particles: the forward and the backward half of a step.
 
    Macros fix the kind: REAL (4 or 8 bytes), ACTIVATION (0 identity, 1 relu, 2 sigmoid, 3 tanh, 4 erf),
-   POINTWISE (1: sigma(z.x); 0: W sigma(A'x + B)), IN, OUT, BIAS.
+   POINTWISE (1: sigma(z.x); 0: W sigma(A'x + B)), SINGLE (1: W sigma(A'x + B) with one hidden coordinate), IN, OUT,
+   BIAS.
 
    A unit is a sum of parts: a part has IN weights a (and a bias), one pre-activation, and feeds one output (pointwise,
    OUT parts) or all of them through w (hidden, `hidden` parts). Particles are the lanes of SIMD vectors; up to UNROLL
@@ -25,17 +26,20 @@
 
 /* One block in work. Handed over by value: its fields then live in registers. */
 typedef struct {
-  int64_t b, parts, hidden;
+  int64_t b, parts;
   vec *z, *move, *room, *error, *kept; /* parameters, displacement, one vector a sample, sums over particles, values */
   lanes* active;
   const vec* live; /* 1 for particles, 0 for padding */
   const real *x, *residual;
 } block;
 
+/* The number of parts, known beforehand for most units. */
+#define PARTS(B) (POINTWISE ? OUT : SINGLE ? 1 : (B).parts)
+
 /* Row of the parameters of part j. */
-ALWAYS int64_t row_a(const block B, int64_t j, int t) { return POINTWISE ? j * IN + t : (OUT + t) * B.hidden + j; }
-ALWAYS int64_t row_w(const block B, int64_t j, int o) { return o * B.hidden + j; }
-ALWAYS int64_t row_bias(const block B, int64_t j) { return (OUT + IN) * B.hidden + j; }
+ALWAYS int64_t row_a(const block B, int64_t j, int t) { return POINTWISE ? j * IN + t : (OUT + t) * PARTS(B) + j; }
+ALWAYS int64_t row_w(const block B, int64_t j, int o) { return o * PARTS(B) + j; }
+ALWAYS int64_t row_bias(const block B, int64_t j) { return (OUT + IN) * PARTS(B) + j; }
 
 /* ---- forward: values into the sums over particles ---------------------------------------------------------------- */
 
@@ -109,7 +113,7 @@ ALWAYS void forward_tile(const int U, const int COUNT, const int last, const blo
 }
 
 ALWAYS void forward(const int U, const block B) {
-  for (int64_t j = 0; j < B.parts; j++) {
+  for (int64_t j = 0; j < PARTS(B); j++) {
     vec w[OUTER * UNROLL];
     EACH (o, OUTER)
       EACH (u, U) w[o * U + u] = POINTWISE ? B.live[u] : B.z[row_w(B, j, o) * U + u];
@@ -178,7 +182,7 @@ ALWAYS void backward_tile(const int U, const int COUNT, const block B, int64_t j
 }
 
 ALWAYS void backward(const int U, const block B) {
-  for (int64_t j = 0; j < B.parts; j++) {
+  for (int64_t j = 0; j < PARTS(B); j++) {
     vec w[OUTER * UNROLL], slope_w[OUTER * UNROLL], slope_b[UNROLL];
     EACH (o, OUTER)
       EACH (u, U) {

@@ -175,19 +175,43 @@ ALWAYS vec error_function(vec x, vec* gauss) {
 
 /* ---- memory and sums --------------------------------------------------------------------------------------------- */
 
-/* The first `count` numbers at p, zeros behind them. */
-ALWAYS vec load(const real* p, int64_t count) {
-  if (count >= LANES) return *(const loose*)p;
+/* The first `count` numbers at p, zeros behind them; and the first `count` of v to p. */
+#if defined(__AVX512F__) && REAL == 8
+#define FIRST(count) ((__mmask8)((1u << (count)) - 1))
+ALWAYS vec load_first(const real* p, int64_t count) { return (vec)_mm512_maskz_loadu_pd(FIRST(count), p); }
+ALWAYS void store_first(real* p, vec v, int64_t count) { _mm512_mask_storeu_pd(p, FIRST(count), (__m512d)v); }
+#elif defined(__AVX512F__)
+#define FIRST(count) ((__mmask16)((1u << (count)) - 1))
+ALWAYS vec load_first(const real* p, int64_t count) { return (vec)_mm512_maskz_loadu_ps(FIRST(count), p); }
+ALWAYS void store_first(real* p, vec v, int64_t count) { _mm512_mask_storeu_ps(p, FIRST(count), (__m512)v); }
+#elif defined(__AVX__)
+#define FIRST(count) ((__m256i)((ivec){PLACES} < (whole)(count)))
+#if REAL == 8
+#define PLACES 0, 1, 2, 3
+ALWAYS vec load_first(const real* p, int64_t count) { return (vec)_mm256_maskload_pd(p, FIRST(count)); }
+ALWAYS void store_first(real* p, vec v, int64_t count) { _mm256_maskstore_pd(p, FIRST(count), (__m256d)v); }
+#else
+#define PLACES 0, 1, 2, 3, 4, 5, 6, 7
+ALWAYS vec load_first(const real* p, int64_t count) { return (vec)_mm256_maskload_ps(p, FIRST(count)); }
+ALWAYS void store_first(real* p, vec v, int64_t count) { _mm256_maskstore_ps(p, FIRST(count), (__m256)v); }
+#endif
+#else
+ALWAYS vec load_first(const real* p, int64_t count) {
   vec v = {0};
   memcpy(&v, p, (size_t)count * sizeof(real));
   return v;
 }
-
+ALWAYS void store_first(real* p, vec v, int64_t count) { memcpy(p, &v, (size_t)count * sizeof(real)); }
+#endif
+ALWAYS vec load(const real* p, int64_t count) {
+  if (count >= LANES) return *(const loose*)p;
+  return load_first(p, count > 0 ? count : 0);
+}
 ALWAYS void store(real* p, vec v, int64_t count) {
   if (count >= LANES)
     *(loose*)p = v;
   else
-    memcpy(p, &v, (size_t)count * sizeof(real));
+    store_first(p, v, count > 0 ? count : 0);
 }
 
 /* Sums of neighbours: a0 + a1, a2 + a3, ..., b0 + b1, ... */
@@ -210,11 +234,12 @@ ALWAYS vec pair(vec a, vec b) { return __builtin_shufflevector(a, b, EVEN) + __b
 ALWAYS vec pair(vec a, vec b) { return __builtin_shuffle(a, b, (ivec){EVEN}) + __builtin_shuffle(a, b, (ivec){ODD}); }
 #endif
 
-/* The sum over the lanes of each of LANES vectors. */
-ALWAYS vec totals(const vec* rows) {
+/* The sum over the lanes of each of ROWS vectors, a power of two up to LANES; in the first ROWS lanes. */
+ALWAYS vec totals(const int ROWS, const vec* rows) {
   vec sums[LANES];
-  EACH (l, LANES) sums[l] = rows[l];
-  for (int left = LANES / 2; left; left /= 2)
+  EACH (l, ROWS) sums[l] = rows[l];
+  for (int left = ROWS / 2; left; left /= 2)
     EACH (l, left) sums[l] = pair(sums[2 * l], sums[2 * l + 1]);
+  for (int done = ROWS; done < LANES; done *= 2) sums[0] = pair(sums[0], sums[0]);
   return sums[0];
 }
