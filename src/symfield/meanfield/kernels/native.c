@@ -237,20 +237,25 @@ int symfield_advance(real* z, const real* x, const real* y, const real* noise, c
    updated. Its time for a particle, sample and part is what a step costs at least. Returns the block's size. */
 int64_t symfield_arithmetic(real* x, int64_t b, int64_t steps) {
   enum { U = IN <= 4 ? 2 * UNROLL : UNROLL }; /* enough chains that none waits */
-  vec a[IN * U], slope[IN * U], value = splat(0), rates[U] = {splat(1)};
+  vec a[IN * U], slope[IN * U], value = splat(0), rates[U];
+  lanes seen[U];
+  EACH (u, U) rates[u] = splat(0), seen[u] = positive(rates[u]);
   EACH (t, IN * U) a[t] = splat(x[t / U] * (real)(1 + t % U)), slope[t] = splat(0);
   for (int64_t k = 0; k < steps; k++) {
     for (int64_t i = 0; i < b; i++)
       EACH (u, U) {
-        vec pre = splat(0), rate = splat(1);
-        lanes active = {0};
+        vec pre = splat(0), rate = splat(0);
+        lanes active = seen[u];
         EACH (t, IN) pre += x[i * IN + t] * a[t * U + u];
-        value += activate(pre, &rate, &active);
-        rates[u] += ACTIVATION == 1 ? where(active, rate) : rate;
+        const vec now = activate(pre, &rate, &active);
+        value += now;
+        seen[u] |= active;
+        if (ACTIVATION >= 2) rates[u] += ACTIVATION == 4 ? rate : now * now; /* one operation, like the slope */
       }
     for (int64_t i = 0; i < b; i++)
       EACH (u, U) {
-        const vec delta = x[i * IN] * rates[u];
+        const vec pulled = splat(x[i * IN]);
+        const vec delta = ACTIVATION == 0 ? pulled : ACTIVATION == 1 ? where(seen[u], pulled) : pulled * rates[u];
         EACH (t, IN) slope[t * U + u] += x[i * IN + t] * delta;
       }
   }
