@@ -120,9 +120,8 @@ def test_elementwise_functions_are_those_of_torch(name):
     """At W = 0 and residual 1/2 a step of 1 moves W by −σ(A) and nothing else."""
     program = replace(PROGRAMS[name], tau=0.0)
     o, h = program.out_dim, program.hidden
-    values = torch.cat(
-        [torch.linspace(-45, 45, 4001), torch.linspace(-1e-3, 1e-3, 101), torch.tensor([-800.0, 0.0, 800.0])]
-    ).double()
+    positive = torch.cat([torch.linspace(0, 45, 4001), torch.linspace(0, 1e-3, 101), torch.tensor([800.0])]).double()
+    values = torch.cat([positive, -positive])
     z = torch.zeros(1, program.dim, values.numel(), dtype=torch.float64)
     z[0, o * h : (o + 1) * h] = values
     x, y = torch.zeros(1, 1, 1, program.in_dim).double(), torch.full((1, 1, 1, o), -0.5).double()
@@ -132,6 +131,8 @@ def test_elementwise_functions_are_those_of_torch(name):
     function = getattr(torch, program.activation)
     torch.testing.assert_close(-moved[0, 0], function(values), rtol=1e-14, atol=1e-300)
     assert torch.equal(moved[0, o * h :], z[0, o * h :])
+    if program.activation != "sigmoid":
+        assert torch.equal(moved[0, 0, : len(positive)], -moved[0, 0, len(positive) :])
 
 
 def test_advance_takes_the_compiled_code_and_any_other_on_request(problem):
