@@ -37,7 +37,9 @@ class Notes(Quiet):
 
 
 def start(file, *words):
-    code = "from symfield.cli import main; main()"
+    # a shell that runs the tests in the background makes its children deaf to Ctrl-C
+    hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{hear}; from symfield.cli import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", code, "run", str(file), "--preset", "paper", "--out", str(file.parent / "runs"), *words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import log10
 
 import pytest
 from matplotlib.figure import Figure
@@ -173,3 +174,23 @@ def test_sampled_augmentation_keeps_the_law_of_free_training_for_an_invariant_te
     away = train(setting(n=500, schemes=schemes, teacher="arbitrary"))
     assert 1e-3 < median(away, "rmd2_fixed", "DA sampled") < 1e-2
     assert median(away, "rmd2_fixed", "DA") < 1e-15
+
+
+@pytest.mark.slow
+def test_free_training_approaches_the_fixed_space_as_one_over_the_width_up_to_a_thousand():
+    narrow, wide = (median(train(setting(n=n, schemes=("V",))), "rmd2_fixed", "V") for n in (100, 1000))
+    assert 1.5e-6 / 4 < wide < 1.5e-6 * 4
+    assert -1.5 <= log10(wide / narrow) <= -0.8
+
+
+@pytest.mark.slow
+def test_from_a_weakly_invariant_law_schemes_meet_as_one_over_the_width_up_to_a_thousand():
+    schemes = ("V", "DA", "FA")
+    narrow, wide = (train(setting(n=n, schemes=schemes, init="WI", noise="full")) for n in (100, 1000))
+    for pair in ("DA–FA", "V–FA"):
+        assert -1.25 <= log10(median(wide, "rmd2_pair", pair) / median(narrow, "rmd2_pair", pair)) <= -0.75
+    assert -0.6 <= log10(median(wide, "rmd2_orbit", "V") / median(narrow, "rmd2_orbit", "V")) <= -0.3
+    away = train(setting(n=1000, schemes=schemes, init="WI", noise="full", teacher="arbitrary"))
+    assert median(away, "rmd2_pair", "DA–FA") < 8e-4
+    assert 0.07 < median(away, "rmd2_pair", "V–DA") < 0.15
+    assert median(away, "rmd2_orbit", "V") > 0.1

@@ -10,7 +10,7 @@ import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from symfield.experiments.errors import StudyError
 
@@ -31,7 +31,14 @@ class Entry:
 
 
 class _PathLoader(importlib.machinery.SourceFileLoader):
-    """Marks a module that was loaded from a user's path."""
+    """Marks a module that was loaded from a user's path; always from its text.
+
+    Python tells cached bytecode by the second and the size of the source: two quick edits may look alike to it.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
 
 
 def entries(package: str) -> list[Entry]:
