@@ -33,8 +33,8 @@ from symfield.meanfield import (
     transverse_variance,
     vanilla,
 )
-from symfield.meanfield.gradient_flow import solve
 from symfield.meanfield.transverse_noise import advance
+from symfield.ode import Adaptive, solve
 from symfield.random import generator as seeded
 from symfield.symmetrize import uniform
 from symfield.units import HiddenUnit, PointwiseUnit, action, erf, relu, tanh
@@ -230,14 +230,13 @@ def test_escape_times_solve_the_scalar_equation():
         start, end = 0.01, 0.1
         time = report.escape_time(start, end)
         slope = 3.0 * torch.tensor(drift).double()
-        value, _ = solve(
+        path = solve(
             lambda t, x, a=lowest, b=slope: -3.0 * a * x + b,
             torch.tensor([start]).double(),
-            torch.tensor([time]).double(),
-            rtol=1e-9,
-            atol=1e-12,
+            [time],
+            method=Adaptive(1e-9, 1e-12),
         )
-        assert float(value) == pytest.approx(end, rel=1e-6)
+        assert float(path.states) == pytest.approx(end, rel=1e-6)
     assert replace(base, spectrum=torch.tensor([0.2]).double(), drift=0.01).escape_time(0.0, 0.1) == math.inf
     assert replace(base, spectrum=torch.tensor([0.2]).double()).escape_time(0.01, 0.1) == math.inf
     assert base.escape_time(0.0, 0.1) == math.inf
@@ -307,7 +306,7 @@ def test_one_span_of_the_covariance_equation_is_exact():
     a = a + a.mT
     c, noise = normal(3, 3, seed=2), normal(3, 3, seed=3)
     c, noise = c @ c.mT, noise @ noise.mT
-    exact, _ = solve(lambda t, y: noise - a @ y - y @ a, c, torch.tensor([0.7]).double(), rtol=1e-10, atol=1e-12)
+    exact = solve(lambda t, y: noise - a @ y - y @ a, c, [0.7], method=Adaptive(1e-10, 1e-12)).states
     torch.testing.assert_close(advance(c, a, noise, 0.7), exact[0], rtol=1e-6, atol=0)
     close(advance(c, torch.zeros(3, 3).double(), noise, 0.7), c + 0.7 * noise, 1e-12)
 

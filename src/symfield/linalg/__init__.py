@@ -5,9 +5,11 @@ orbits*, i.e. a partition of the coordinates into classes on which a vector is c
 permutation-like symmetries give, costs O(N) memory and projects exactly to the last bit; or a *direct sum* of copies
 of small subspaces on disjoint coordinates, which is what channels give.
 :func:`null_space`, :func:`intersect` and :func:`join` decide ranks in float64 with an explicit gap test
-(:func:`numerical_rank`) and raise :class:`AmbiguousRankError` instead of guessing.
+(:func:`numerical_rank`) and raise :class:`AmbiguousRankError` instead of guessing. :func:`require_covariance` refuses
+what is not a covariance, :func:`covariance_root` takes its symmetric root.
 """
 
+from symfield.linalg.covariance import covariance_root, require_covariance
 from symfield.linalg.orbits import Orbits, signed_orbits
 from symfield.linalg.rank import AmbiguousRankError, numerical_rank
 from symfield.linalg.solve import intersect, join, null_space
@@ -22,4 +24,6 @@ __all__ = [
     "join",
     "numerical_rank",
     "AmbiguousRankError",
+    "require_covariance",
+    "covariance_root",
 ]

@@ -34,7 +34,6 @@ from symfield.meanfield.laws import (
 from symfield.meanfield.losses import AutogradLoss, Loss, Squared, half_squared, loss_of, squared
 from symfield.meanfield.objective import Objective, Virtual
 from symfield.meanfield.population import Population, SampledPopulation, sampled_population
-from symfield.meanfield.quadrature import Nodes, gauss_hermite, gaussian_nodes, refine, sobol
 from symfield.meanfield.risks import averaged_ensemble, equivariance_gap, squared_distance
 from symfield.meanfield.schemes import Coupled, augmented, averaged, constrained, coupled, vanilla
 from symfield.meanfield.stability import (
@@ -45,6 +44,7 @@ from symfield.meanfield.stability import (
     transverse_stability,
 )
 from symfield.meanfield.transverse_noise import transverse_variance
+from symfield.quadrature import Nodes, gauss_hermite, gaussian_nodes, refine, sobol
 
 __all__ = [
     "orbit",

@@ -28,8 +28,8 @@ from functools import partial
 
 import torch
 
+from symfield.linalg import covariance_root, require_covariance
 from symfield.meanfield.population import Population, block_hessians, check_cloud
-from symfield.meanfield.quadrature import require_covariance
 from symfield.typing import Float, Tensor
 from symfield.units import HiddenUnit, PointwiseUnit, check_shapes
 
@@ -233,8 +233,7 @@ def gaussian_erf_population(
     check_shapes(unit, identity, teacher)
     if teacher.ndim != 2 or not torch.isfinite(teacher).all():
         raise ValueError(f"expected a finite teacher of shape (m, {unit.dim}), received {tuple(teacher.shape)}")
-    values, vectors = torch.linalg.eigh(matrix)
-    return GaussianErfPopulation(unit, teacher.detach().double(), vectors * values.clamp_min(0).sqrt(), scale)
+    return GaussianErfPopulation(unit, teacher.detach().double(), covariance_root(matrix, unit.in_dim), scale)
 
 
 def _overlaps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:

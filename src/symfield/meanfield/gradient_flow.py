@@ -22,10 +22,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy.integrate import DOP853, OdeSolver, solve_ivp
+from scipy.integrate import DOP853, OdeSolver
 
 from symfield.linalg import Subspace
 from symfield.meanfield.population import Population, check_cloud
+from symfield.ode import Adaptive, solve, time_grid
 from symfield.typing import Float, Tensor
 
 __all__ = ["Rate", "Trajectory", "energy", "population_flow", "velocity"]
@@ -162,67 +163,8 @@ def population_flow(
     def slope(t: float, state: Tensor) -> Tensor:
         return -pace(t) * encode(velocity(decode(state), population, tau=tau))
 
-    states, evaluations = solve(slope, encode(z), grid, rtol=rtol, atol=atol, solver=solver)
-    return Trajectory(grid, decode(states), evaluations)
-
-
-def solve(
-    slope: Callable[[float, Tensor], Tensor],
-    start: Tensor,
-    times: Tensor,
-    *,
-    rtol: float,
-    atol: float,
-    solver: type[OdeSolver] = DOP853,
-) -> tuple[Tensor, int]:
-    """Integrate dy/dt = slope(t, y) for a tensor y from t = 0.
-
-    Args:
-        slope: (t, y) ↦ dy/dt.
-        start: y at t = 0.
-        times: increasing times ≥ 0.
-        rtol: relative tolerance.
-        atol: absolute tolerance.
-        solver: a scipy ``OdeSolver``.
-
-    Returns:
-        States ``(t, *start.shape)`` and the number of evaluations of the slope.
-
-    Raises:
-        ArithmeticError: if the slope stops being finite, or the solver gives up.
-    """
-    if float(times[-1]) == 0.0 or start.numel() == 0:
-        return start.expand(len(times), *start.shape).clone(), 0
-
-    reached = 0.0
-
-    def flat(t: float, y: object) -> object:
-        nonlocal reached
-        reached = t
-        with torch.no_grad():
-            value = slope(t, torch.as_tensor(y, dtype=start.dtype).to(start.device).reshape(start.shape))
-        if not torch.isfinite(value).all():
-            raise ArithmeticError(
-                f"the flow is not finite at t = {t:.6g}; it blows up there: lower the rate, or check the target"
-            )
-        return value.reshape(-1).cpu().numpy()
-
-    result = solve_ivp(
-        flat,
-        (0.0, float(times[-1])),
-        start.reshape(-1).cpu().numpy(),
-        method=solver,
-        t_eval=times.numpy(),
-        rtol=rtol,
-        atol=atol,
-    )
-    if not result.success:
-        raise ArithmeticError(
-            f"the solver gave up at t = {reached:.6g} ({result.message.rstrip('.')}): the flow blows up there, or is "
-            "stiff; loosen rtol= or atol=, or pass solver=scipy.integrate.LSODA"
-        )
-    states = torch.as_tensor(result.y.T.copy()).to(start).reshape(len(times), *start.shape)
-    return states, int(result.nfev)
+    path = solve(slope, encode(z), grid, method=Adaptive(rtol, atol, solver))
+    return Trajectory(grid, decode(path.states), path.evaluations)
 
 
 def pace_of(rate: Rate) -> Callable[[float], float]:
@@ -267,26 +209,6 @@ def require_inside(z: Float[Tensor, "*r n p"], subspace: Subspace) -> None:
             f"expected a strongly invariant cloud, received one with a particle at distance {distance:.3g} from "
             f"{subspace!r}; pass project(z, subspace)"
         )
-
-
-def time_grid(times: Sequence[float] | Float[Tensor, " t"]) -> Float[Tensor, " t"]:
-    """Times as a float64 tensor, refused unless they increase from 0 or later.
-
-    Args:
-        times: t_k.
-
-    Returns:
-        The times, ``(t,)``.
-
-    Raises:
-        ValueError: if there are none, or they are negative, not finite or not increasing.
-    """
-    grid = torch.as_tensor(times, dtype=torch.float64).cpu()
-    if grid.ndim != 1 or len(grid) == 0 or not torch.isfinite(grid).all():
-        raise ValueError(f"expected a list of finite times, received {times!r}")
-    if float(grid[0]) < 0 or bool((grid.diff() <= 0).any()):
-        raise ValueError(f"expected increasing times >= 0, received {grid.tolist()}")
-    return grid
 
 
 def _check(z: Tensor, tau: float, beta: float) -> None:

@@ -31,7 +31,7 @@ import torch
 
 from symfield.meanfield.losses import Squared
 from symfield.meanfield.objective import Objective, check_targets
-from symfield.meanfield.quadrature import Nodes
+from symfield.quadrature import Nodes
 from symfield.typing import Float, Map, Tensor
 from symfield.units import Unit, check_shapes
 

@@ -31,8 +31,9 @@ import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from symfield.linalg import Subspace
-from symfield.meanfield.gradient_flow import Rate, pace_of, require_inside, solve, time_grid, velocity
+from symfield.meanfield.gradient_flow import Rate, pace_of, require_inside, velocity
 from symfield.meanfield.population import Population, check_cloud
+from symfield.ode import Adaptive, solve, time_grid
 from symfield.typing import Float, Tensor
 from symfield.units import Unit
 
@@ -317,7 +318,7 @@ def transverse_growth(
         return -pace(t) * torch.cat([inside.reshape(-1), outside.reshape(-1)])
 
     packed = torch.cat([start.reshape(-1), (delta / scale[..., None, None]).reshape(-1)])
-    states, _ = solve(slope, packed, grid, rtol=rtol, atol=atol)
+    states = solve(slope, packed, grid, method=Adaptive(rtol, atol)).states
     clouds = subspace.embed(states[:, :first].reshape(-1, *start.shape))
     carried = states[:, first:].reshape(-1, *shape) * scale[..., None, None]
     return TransverseGrowth(grid, clouds, across.embed(carried), _mean_square(carried).sqrt())

@@ -26,6 +26,7 @@ from scipy.special import roots_hermitenorm
 
 from symfield import random
 from symfield.groups import Representation
+from symfield.linalg import covariance_root
 from symfield.typing import Float, Generator, Tensor
 
 __all__ = ["Nodes", "gauss_hermite", "gaussian_nodes", "refine", "sobol"]
@@ -342,38 +343,11 @@ def _logistic_moments(nodes: Nodes) -> Tensor:
 
 def _root(dim: int, std: float, covariance: Tensor | None) -> Tensor:
     """The symmetric root of the covariance."""
-    if covariance is None:
-        if not (math.isfinite(std) and std >= 0):
-            raise ValueError(f"expected a finite std >= 0, received {std}")
-        return std * torch.eye(dim, dtype=torch.float64)
-    matrix = require_covariance(covariance, dim)
-    values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * values.clamp_min(0).sqrt()) @ vectors.mT
-
-
-def require_covariance(covariance: Float[Tensor, "d d"], dim: int) -> Float[Tensor, "d d"]:
-    """A covariance in float64, refused unless it is one.
-
-    Args:
-        covariance: Σ, shape ``(d, d)``.
-        dim: d.
-
-    Returns:
-        Σ in float64.
-
-    Raises:
-        ValueError: if it is not symmetric and positive semi-definite of that size.
-    """
-    matrix = covariance.detach().double()
-    if matrix.shape != (dim, dim) or not torch.isfinite(matrix).all():
-        raise ValueError(f"expected a finite covariance of shape ({dim}, {dim}), received {tuple(matrix.shape)}")
-    scale = float(matrix.abs().max())
-    if (
-        float((matrix - matrix.mT).abs().max()) > 1e-9 * scale
-        or float(torch.linalg.eigvalsh(matrix)[0]) < -1e-9 * scale
-    ):
-        raise ValueError("expected a symmetric positive semi-definite covariance, received one that is not")
-    return matrix
+    if covariance is not None:
+        return covariance_root(covariance, dim)
+    if not (math.isfinite(std) and std >= 0):
+        raise ValueError(f"expected a finite std >= 0, received {std}")
+    return std * torch.eye(dim, dtype=torch.float64)
 
 
 def _require_positive(**sizes: int) -> None:
