@@ -14,28 +14,24 @@ from symfield.groups import Cyclic, Defining, Dihedral, Orthogonal, Planar, Sign
 from symfield.linalg import Subspace
 from symfield.meanfield import (
     Flow,
-    Nodes,
     augmented,
     averaged,
     constrained,
     energy,
     erf_kernel,
-    gauss_hermite,
     gaussian_erf_population,
-    gaussian_nodes,
     gaussian_teacher,
     integrate,
     orbit,
     population_flow,
     project,
-    refine,
     sampled_population,
-    sobol,
     squared,
     vanilla,
     velocity,
 )
 from symfield.meanfield.population import Population
+from symfield.quadrature import Nodes, gauss_hermite, gaussian_nodes, refine, sobol
 from symfield.random import generator as seeded
 from symfield.symmetrize import haar, uniform
 from symfield.units import HiddenUnit, ModuleUnit, PointwiseUnit, erf, identity, sigmoid, tanh

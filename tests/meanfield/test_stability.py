@@ -14,11 +14,9 @@ from symfield.groups import Cyclic, Defining, Planar, Trivial, hom
 from symfield.linalg import Subspace
 from symfield.meanfield import (
     Flow,
-    Nodes,
     augmented,
     averaged,
     constrained,
-    gauss_hermite,
     gaussian_erf_population,
     gaussian_teacher,
     integrate,
@@ -35,6 +33,7 @@ from symfield.meanfield import (
 )
 from symfield.meanfield.transverse_noise import advance
 from symfield.ode import Adaptive, solve
+from symfield.quadrature import Nodes, gauss_hermite
 from symfield.random import generator as seeded
 from symfield.symmetrize import uniform
 from symfield.units import HiddenUnit, PointwiseUnit, action, erf, relu, tanh

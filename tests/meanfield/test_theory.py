@@ -23,7 +23,6 @@ from symfield.meanfield import (
     coupled,
     distance_to_orbit,
     distance_to_projection,
-    gauss_hermite,
     gaussian_teacher,
     integrate,
     orbit,
@@ -36,6 +35,7 @@ from symfield.meanfield import (
     vanilla,
     wasserstein2,
 )
+from symfield.quadrature import gauss_hermite
 from symfield.studies._maass2024 import ACTION, GROUP, SWAP, UNIT, teacher
 from symfield.studies._maass2024_claims import SETTINGS, Draw, flows, laws, optima, published, risks, setting
 from symfield.symmetrize import haar, uniform

@@ -44,7 +44,6 @@ from symfield.meanfield.stability import (
     transverse_stability,
 )
 from symfield.meanfield.transverse_noise import transverse_variance
-from symfield.quadrature import Nodes, gauss_hermite, gaussian_nodes, refine, sobol
 
 __all__ = [
     "orbit",
@@ -90,11 +89,6 @@ __all__ = [
     "averaged_ensemble",
     "equivariance_gap",
     "squared_distance",
-    "Nodes",
-    "gauss_hermite",
-    "sobol",
-    "refine",
-    "gaussian_nodes",
     "Population",
     "sampled_population",
     "SampledPopulation",

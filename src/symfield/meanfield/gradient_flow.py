@@ -138,7 +138,8 @@ def population_flow(
         ArithmeticError: if the flow blows up, or the solver cannot meet its tolerances.
 
     Example:
-        >>> from symfield.meanfield import gauss_hermite, sampled_population, squared, vanilla
+        >>> from symfield.meanfield import sampled_population, squared, vanilla
+        >>> from symfield.quadrature import gauss_hermite
         >>> from symfield.units import PointwiseUnit, identity
         >>> objective = vanilla(PointwiseUnit(identity, 1, 1), squared)
         >>> population = sampled_population(objective, gauss_hermite(1, 4), lambda x: x)

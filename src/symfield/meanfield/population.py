@@ -282,7 +282,8 @@ def sampled_population(objective: Objective, nodes: Nodes, target: Map | Float[T
         ValueError: if nodes or targets do not fit the unit, or the frame draws at random.
 
     Example:
-        >>> from symfield.meanfield import gauss_hermite, squared, vanilla
+        >>> from symfield.meanfield import squared, vanilla
+        >>> from symfield.quadrature import gauss_hermite
         >>> from symfield.units import PointwiseUnit, tanh
         >>> unit = PointwiseUnit(tanh, in_dim=1, out_dim=1)
         >>> teacher = torch.ones(1, 1, dtype=torch.float64)

@@ -72,7 +72,8 @@ def transverse_variance(
         ValueError: if an argument is out of range, the trajectory leaves the subspace, or n·q exceeds 3000.
 
     Example:
-        >>> from symfield.meanfield import gauss_hermite, population_flow, sampled_population, squared, vanilla
+        >>> from symfield.meanfield import population_flow, sampled_population, squared, vanilla
+        >>> from symfield.quadrature import gauss_hermite
         >>> from symfield.units import PointwiseUnit, tanh
         >>> line = Subspace.from_orbits(torch.tensor([0, 0]))  # units that see x₁ + x₂ only: the swap's E^G
         >>> objective = vanilla(PointwiseUnit(tanh, 2, 1), squared)

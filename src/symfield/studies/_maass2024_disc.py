@@ -33,7 +33,8 @@ from symfield import random
 from symfield.equivariant import fixed_points
 from symfield.groups import Cyclic, Planar, Representation, Trivial
 from symfield.linalg import Subspace
-from symfield.meanfield import Nodes, Objective, augmented, constrained, squared, vanilla
+from symfield.meanfield import Objective, augmented, constrained, squared, vanilla
+from symfield.quadrature import Nodes
 from symfield.symmetrize import uniform
 from symfield.typing import Generator, Tensor
 from symfield.units import HiddenUnit, tanh

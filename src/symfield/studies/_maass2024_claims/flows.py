@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from symfield.meanfield import (
-    Nodes,
     SampledPopulation,
     distance_to_orbit,
     energy,
@@ -20,6 +19,7 @@ from symfield.meanfield import (
     sampled_population,
     velocity,
 )
+from symfield.quadrature import Nodes
 from symfield.studies._maass2024_claims.claim import Claim, equal, holds, needed, relative
 from symfield.studies._maass2024_claims.settings import Draw, Sample, Setting
 from symfield.typing import Tensor

@@ -10,12 +10,12 @@ from symfield.meanfield import (
     averaged_ensemble,
     distance_to_orbit,
     distance_to_projection,
-    gauss_hermite,
     sampled_population,
     squared_distance,
     vanilla,
 )
 from symfield.meanfield import squared as squared_loss
+from symfield.quadrature import gauss_hermite
 from symfield.studies import _maass2024 as paper
 from symfield.studies import _maass2024_disc as disc
 from symfield.studies._maass2024_claims.claim import Claim, close, holds, needed

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from symfield.meanfield import Nodes, Objective, loss_of, orbit, project, sampled_population
+from symfield.meanfield import Objective, loss_of, orbit, project, sampled_population
+from symfield.quadrature import Nodes
 from symfield.studies._maass2024_claims.claim import Claim, equal, excess, holds, needed, relative
 from symfield.studies._maass2024_claims.settings import Draw, Sample, Setting
 from symfield.typing import Tensor

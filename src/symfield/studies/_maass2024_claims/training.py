@@ -13,7 +13,8 @@ from collections.abc import Callable
 from itertools import combinations, pairwise
 from typing import Any
 
-from symfield.meanfield import distance_to_projection, gauss_hermite, relative_measure_distance
+from symfield.meanfield import distance_to_projection, relative_measure_distance
+from symfield.quadrature import gauss_hermite
 from symfield.studies._maass2024 import UNIT, Training, fixed_space, trajectories
 from symfield.studies._maass2024_claims.claim import Claim, holds, needed
 from symfield.studies._maass2024_claims.settings import Draw, Setting
