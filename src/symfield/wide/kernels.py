@@ -1,0 +1,358 @@
+r"""Kernels of ReLU and of the absolute value under Gaussian or spherical inputs, exactly, with gradients.
+
+For X ~ N(0, I), r = cos∠(b, c), ψ = arcsin r, and the even function
+
+    h(b, c) = |b||c| (cos ψ + r ψ),    ∇_b h = ψ c + cos ψ |c| b/|b|,    cos ψ = √(1−r²),
+
+the arc-cosine kernel of order one and its even part are
+
+    E relu⟨b,X⟩ relu⟨c,X⟩ = ⟨b, c⟩/4 + h(b, c)/(2π),        E |⟨b,X⟩||⟨c,X⟩| = (2/π) h(b, c).
+
+A covariance S enters as b ↦ S^{1/2}b; the unit sphere acts as S = I/d. Kernels are positively 1-homogeneous in each
+argument, so that Σ_j w_j k(b, c_j) = ⟨b, ∇_b Σ_j w_j k(b, c_j)⟩: value sums are a by-product of gradients.
+
+*Accuracy.* Near coincident and opposite vectors ψ is known to √ε only, but h and ∇h are stationary in ψ there
+(∂_ψ h = |b||c| ψ cos ψ, likewise ∇h), so that they are as accurate as elsewhere, absolutely. Cosines within 8 machine
+epsilons of ±1 count as ±1. Second derivatives, which have kinks there, carry an error ε/θ at angle θ: at
+most 1e-7 in float64, and none at coincident or opposite vectors themselves.
+
+*Conventions at a zero vector,* where k = 0 has no gradient in b: the symmetric derivative ∇_b k(0, c) = Sc/4, which is
+the mean over all directions of b of the gradient there (and what relu'(0) = 1/2 gives); second derivatives are zero.
+
+References:
+    Cho & Saul 2009, *Kernel methods for deep learning*, NeurIPS 22, Equations (3)–(6) (arc-cosine kernels, with factor
+    2 for inputs that are Gaussian weights). The split into odd and even part, and ∇h: derived here.
+    Hajjar & Chizat 2023, *Symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from symfield.typing import Float, Tensor
+from symfield.wide.inputs import Inputs
+
+__all__ = [
+    "absolute_kernel",
+    "absolute_kernel_gradient",
+    "arc_cosine",
+    "arc_cosine_force",
+    "arc_cosine_gradient",
+    "profile",
+    "profile_slope",
+]
+
+_SNAP = 8.0  # machine epsilons
+_PAIRS_CPU = 2**16  # a block of pairs stays in the cache
+_PAIRS = 2**24
+
+
+def arc_cosine(
+    b: Float[Tensor, "..."], c: Float[Tensor, "..."], inputs: Inputs | None = None
+) -> Float[Tensor, "*r n m"]:
+    """The arc-cosine kernel of order one, E relu(⟨b_i, X⟩) relu(⟨c_j, X⟩).
+
+    Args:
+        b: weight vectors, ``(*r, n, d)``.
+        c: weight vectors, ``(*r, m, d)``.
+        inputs: law of X; N(0, I) when absent.
+
+    Returns:
+        The kernel, ``(*r, n, m)``; differentiable twice.
+
+    Raises:
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> e = torch.eye(2, dtype=torch.float64)
+        >>> arc_cosine(e[:1], torch.cat([e, -e[:1]])) * 2 * math.pi
+        tensor([[3.1416, 1.0000, 0.0000]], dtype=torch.float64)
+
+    References:
+        Cho & Saul 2009, Equation (6).
+    """
+    left, right, out = _prepare(b, c, inputs)
+    rows = [left_ @ right.mT / 4 + _even(left_, right) / (2 * math.pi) for left_ in _pieces(left, right)]
+    return torch.cat(rows, dim=-2).to(out)
+
+
+def arc_cosine_gradient(
+    b: Float[Tensor, "..."], c: Float[Tensor, "..."], weights: Float[Tensor, "..."], inputs: Inputs | None = None
+) -> Float[Tensor, "*r n d"]:
+    """The gradient in b_i of Σ_j w_j E relu(⟨b_i, X⟩) relu(⟨c_j, X⟩), without an ``(n, m, d)`` tensor.
+
+    Args:
+        b: weight vectors, ``(*r, n, d)``.
+        c: weight vectors, ``(*r, m, d)``.
+        weights: w, ``(*r, m)``.
+        inputs: law of X; N(0, I) when absent.
+
+    Returns:
+        Gradients, ``(*r, n, d)``; Sc/4 is taken for the gradient of one kernel at b = 0.
+
+    Raises:
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> b = torch.tensor([[2.0, 0.0]], dtype=torch.float64)
+        >>> arc_cosine_gradient(b, b, torch.ones(1, dtype=torch.float64)).tolist()
+        [[1.0, 0.0]]
+    """
+    return arc_cosine_force(b, c, weights, inputs)[1]
+
+
+def arc_cosine_force(
+    b: Float[Tensor, "..."], c: Float[Tensor, "..."], weights: Float[Tensor, "..."], inputs: Inputs | None = None
+) -> tuple[Float[Tensor, "*r n"], Float[Tensor, "*r n d"]]:
+    """The sums Σ_j w_j E relu(⟨b_i, X⟩) relu(⟨c_j, X⟩) together with their gradients in b_i.
+
+    Args:
+        b: weight vectors, ``(*r, n, d)``.
+        c: weight vectors, ``(*r, m, d)``.
+        weights: w, ``(*r, m)``.
+        inputs: law of X; N(0, I) when absent.
+
+    Returns:
+        Values ``(*r, n)`` and gradients ``(*r, n, d)``, at the cost of the gradients alone.
+
+    Raises:
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> b = torch.tensor([[2.0, 0.0]], dtype=torch.float64)
+        >>> value, gradient = arc_cosine_force(b, b, torch.ones(1, dtype=torch.float64))
+        >>> value.tolist(), gradient.tolist()
+        ([2.0], [[1.0, 0.0]])
+    """
+    left, right, out = _prepare(b, c, inputs, weights)
+    w = weights.to(right.dtype).unsqueeze(-1)
+    gradient = (w * right).sum(-2, keepdim=True) / 4 + _even_gradient(left, right, w) / (2 * math.pi)
+    value = (left * gradient).sum(-1)
+    return value.to(out), _pull(gradient, inputs).to(out)
+
+
+def absolute_kernel(
+    b: Float[Tensor, "..."], c: Float[Tensor, "..."], inputs: Inputs | None = None
+) -> Float[Tensor, "*r n m"]:
+    """E |⟨b_i, X⟩||⟨c_j, X⟩|, four times the kernel of the even parts of two ReLU.
+
+    Args:
+        b: weight vectors, ``(*r, n, d)``.
+        c: weight vectors, ``(*r, m, d)``.
+        inputs: law of X; N(0, I) when absent.
+
+    Returns:
+        The kernel, ``(*r, n, m)``; differentiable twice.
+
+    Raises:
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> e = torch.eye(2, dtype=torch.float64)
+        >>> absolute_kernel(e[:1], e) * math.pi / 2
+        tensor([[1.5708, 1.0000]], dtype=torch.float64)
+    """
+    left, right, out = _prepare(b, c, inputs)
+    rows = [_even(left_, right) * (2 / math.pi) for left_ in _pieces(left, right)]
+    return torch.cat(rows, dim=-2).to(out)
+
+
+def absolute_kernel_gradient(
+    b: Float[Tensor, "..."], c: Float[Tensor, "..."], weights: Float[Tensor, "..."], inputs: Inputs | None = None
+) -> Float[Tensor, "*r n d"]:
+    """The gradient in b_i of Σ_j w_j E |⟨b_i, X⟩||⟨c_j, X⟩|.
+
+    Args:
+        b: weight vectors, ``(*r, n, d)``.
+        c: weight vectors, ``(*r, m, d)``.
+        weights: w, ``(*r, m)``.
+        inputs: law of X; N(0, I) when absent.
+
+    Returns:
+        Gradients, ``(*r, n, d)``; zero at b = 0.
+
+    Raises:
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> b = torch.tensor([[2.0, 0.0]], dtype=torch.float64)
+        >>> absolute_kernel_gradient(b, b, torch.ones(1, dtype=torch.float64)).tolist()
+        [[2.0, 0.0]]
+    """
+    left, right, out = _prepare(b, c, inputs, weights)
+    gradient = _even_gradient(left, right, weights.to(right.dtype).unsqueeze(-1)) * (2 / math.pi)
+    return _pull(gradient, inputs).to(out)
+
+
+def profile(cosine: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """k1(r) = (√(1−r²) + r(π − arccos r))/2π, the arc-cosine kernel of unit vectors at cosine r.
+
+    Args:
+        cosine: r, clipped to [−1, 1].
+
+    Returns:
+        Values from 0 at r = −1 to 1/2 at r = 1; the derivative is :func:`profile_slope`, also at ±1.
+
+    Example:
+        >>> profile(torch.tensor([-1.0, 1.0]))
+        tensor([0.0000, 0.5000])
+    """
+    r, out = _cosine(cosine)
+    return (r / 4 + _Even.apply(r) / (2 * math.pi)).to(out)
+
+
+def profile_slope(cosine: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """k1'(r) = (π − arccos r)/2π.
+
+    Args:
+        cosine: r, clipped to [−1, 1].
+
+    Returns:
+        Values from 0 to 1/2; the derivative 1/(2π√(1−r²)) is taken to be zero where it is infinite, at ±1.
+
+    Example:
+        >>> profile_slope(torch.tensor([-1.0, 0.0, 1.0]))
+        tensor([0.0000, 0.2500, 0.5000])
+    """
+    r, out = _cosine(cosine)
+    return (0.25 + _Arcsine.apply(r) / (2 * math.pi)).to(out)
+
+
+class _Even(torch.autograd.Function):
+    """√(1−r²) + r arcsin r."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(r: Tensor) -> Tensor:
+        return torch.addcmul(_sine(r), r, torch.asin(r))
+
+    @staticmethod
+    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
+        (r,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return grad * _Arcsine.apply(r)
+
+
+class _Arcsine(torch.autograd.Function):
+    """The arcsine, with derivative zero at ±1."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(r: Tensor) -> Tensor:
+        return torch.asin(r)
+
+    @staticmethod
+    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
+        (r,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return grad * _cosecant(r)
+
+
+class _Sine(torch.autograd.Function):
+    """√(1−r²), with derivative zero at ±1."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(r: Tensor) -> Tensor:
+        return _sine(r)
+
+    @staticmethod
+    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
+        (r,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return -grad * r * _cosecant(r)
+
+
+def _sine(r: Tensor) -> Tensor:
+    return (1 - r * r).sqrt_()
+
+
+def _cosecant(r: Tensor) -> Tensor:
+    """1/√(1−r²), zero where that is infinite."""
+    square = 1 - r * r
+    flat = square <= 0
+    return torch.where(flat, 0.0, torch.where(flat, 1.0, square).rsqrt())
+
+
+def _even(left: Tensor, right: Tensor) -> Tensor:
+    """The matrix h(b_i, c_j)."""
+    (p, u), (q, v) = _polar(left), _polar(right)
+    return p * q.mT * _Even.apply(_cosines(u, v))
+
+
+def _even_gradient(left: Tensor, right: Tensor, w: Tensor) -> Tensor:
+    """Σ_j w_j ∇_b h(b_i, c_j), shape ``(*r, n, d)``."""
+    q, v = _polar(right)
+    forces, lengths = w * right, w * q
+    rows = []
+    for piece in _pieces(left, right):
+        _, u = _polar(piece)
+        r = _cosines(u, v)
+        rows.append(_Arcsine.apply(r) @ forces + (_Sine.apply(r) @ lengths) * u)
+    return torch.cat(rows, dim=-2)
+
+
+def _cosines(u: Tensor, v: Tensor) -> Tensor:
+    """Cosines between unit vectors; those within a few machine epsilons of ±1 become ±1."""
+    return (u @ (v * (1 + _SNAP * torch.finfo(u.dtype).eps)).mT).clamp(-1, 1)
+
+
+def _polar(w: Tensor) -> tuple[Tensor, Tensor]:
+    """Lengths ``(..., 1)`` and directions ``(..., d)``; zero vectors have length, direction and derivatives zero."""
+    scale = w.detach().abs().amax(-1, keepdim=True)  # against overflow and underflow of squares
+    zero = scale == 0
+    scaled = w / torch.where(zero, 1.0, scale)
+    norm = torch.where(zero, 1.0, scaled.square().sum(-1, keepdim=True)).sqrt()
+    return torch.where(zero, 0.0, scale * norm), torch.where(zero, 0.0, scaled / norm)
+
+
+def _pieces(left: Tensor, right: Tensor) -> Iterator[Tensor]:
+    """Rows, such that a block of pairs stays small."""
+    pairs = math.prod(torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])) * right.shape[-2]
+    limit = _PAIRS_CPU if left.device.type == "cpu" else _PAIRS
+    yield from left.split(max(1, limit // max(pairs, 1)), dim=-2)
+
+
+def _prepare(
+    b: Tensor, c: Tensor, inputs: Inputs | None, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor, torch.dtype]:
+    """Checked, upcast and whitened weight vectors, and the dtype of the result."""
+    dim = b.shape[-1] if inputs is None else inputs.dim
+    if b.ndim < 2 or c.ndim < 2 or b.shape[-1] != dim or c.shape[-1] != dim or dim == 0:
+        law = "" if inputs is None else f" for {inputs!r}"
+        raise ValueError(
+            f"expected weight vectors (..., n, {dim}) and (..., m, {dim}){law}, "
+            f"received {tuple(b.shape)} and {tuple(c.shape)}"
+        )
+    out = torch.promote_types(b.dtype, c.dtype)
+    if weights is not None:
+        if weights.ndim < 1 or weights.shape[-1] != c.shape[-2]:
+            raise ValueError(f"expected weights (..., {c.shape[-2]}), received {tuple(weights.shape)}")
+        out = torch.promote_types(out, weights.dtype)
+    working = torch.promote_types(out, torch.float32)
+    left, right = b.to(working), c.to(working)
+    return (left, right, out) if inputs is None else (inputs.whiten(left), inputs.whiten(right), out)
+
+
+def _pull(gradient: Tensor, inputs: Inputs | None) -> Tensor:
+    """Gradients in whitened weight vectors as gradients in weight vectors."""
+    return gradient if inputs is None else inputs.whiten(gradient)
+
+
+def _cosine(cosine: Tensor) -> tuple[Tensor, torch.dtype]:
+    return cosine.to(torch.promote_types(cosine.dtype, torch.float32)).clamp(-1, 1), cosine.dtype
