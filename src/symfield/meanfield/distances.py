@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import ot
 import torch
 from scipy.optimize import linear_sum_assignment
 
@@ -193,6 +192,8 @@ def _optimal_cost(x: Tensor, y: Tensor) -> float:
         return math.fsum(cost[rows, columns]) / len(x)
     mass = math.lcm(*cost.shape)  # whole numbers of equal portions, so that no round-off moves a sliver
     portions = [np.full(size, mass // size, dtype=np.float64) for size in cost.shape]
+    import ot  # here, because it loads scikit-learn and pandas where they are installed
+
     value, log = ot.emd2(*portions, cost, numItermax=_MAX_PIVOTS, log=True)
     if log["warning"] is not None:
         raise ValueError(f"the exact transport solver stopped early: {log['warning']}; use smaller clouds")

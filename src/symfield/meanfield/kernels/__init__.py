@@ -7,8 +7,8 @@ References:
     Maass & Fontbona 2024, Eqs. (1) and (5), Section 2.3, arXiv 2405.19995v3.
 """
 
+from symfield.compiler import CompilationError
 from symfield.meanfield.kernels.batched import advance_batched
-from symfield.meanfield.kernels.compiler import CompilationError
 from symfield.meanfield.kernels.dispatch import advance, fastest
 from symfield.meanfield.kernels.native import Status, advance_native, arithmetic_limit, status
 from symfield.meanfield.kernels.program import ACTIVATIONS, Backend, Program

@@ -6,8 +6,8 @@ import importlib.util
 
 import torch
 
+from symfield.compiler import switched_off
 from symfield.meanfield.kernels.batched import advance_batched
-from symfield.meanfield.kernels.compiler import switched_off
 from symfield.meanfield.kernels.native import advance_native, native_serves
 from symfield.meanfield.kernels.program import Backend, Program
 from symfield.typing import Float, Int, Tensor

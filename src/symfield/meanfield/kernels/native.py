@@ -1,6 +1,6 @@
 """The inner loop as a C function compiled for this machine: many steps in a call, parameters touched once a step.
 
-See ``native.c`` and ``unit.h`` for how, :mod:`symfield.meanfield.kernels.compiler` for where the compiled code lives.
+See ``native.c`` and ``unit.h`` for how, :mod:`symfield.compiler` for where the compiled code lives.
 Before a library is used for the first time in a process it must agree with the torch backend on a small problem.
 """
 
@@ -11,17 +11,20 @@ import functools
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from symfield.compiler import CompilationError, compiled, find_compiler, switched_off
 from symfield.meanfield.kernels.batched import advance_batched
-from symfield.meanfield.kernels.compiler import CompilationError, compiled, find_compiler, switched_off
 from symfield.meanfield.kernels.program import Program, check
 from symfield.typing import Float, Int, Tensor
 
 __all__ = ["Status", "advance_native", "arithmetic_limit", "native_serves", "status"]
 
+_SOURCE = Path(__file__).with_name("native.c")
+_HEADERS = tuple(_SOURCE.with_name(name) for name in ("unit.h", "vectors.h"))
 _CODES = {"identity": 0, "relu": 1, "sigmoid": 2, "tanh": 3, "erf": 4}
 _MOST_OUTPUTS = 64  # of a hidden unit: its output weights lie on the stack
 _WORTH_A_THREAD = 1 << 22  # multiply-adds
@@ -160,7 +163,7 @@ class _Kind(NamedTuple):
 def _library(kind: _Kind) -> ctypes.CDLL | str:
     """The library of a kind, or why there is none; asked once in a process."""
     try:
-        library = compiled(tuple(kind._asdict().items()))
+        library = compiled(_SOURCE, headers=_HEADERS, definitions=tuple(kind._asdict().items()))
     except CompilationError as error:
         return str(error)
     library.symfield_advance.restype = ctypes.c_int

@@ -1,4 +1,4 @@
-"""Compiles the C source of this folder for the machine at hand, once, and keeps the result in the user's cache.
+"""Compiles C sources of the library for the machine at hand, once, and keeps the result in the user's cache.
 
 The name of a compiled library is a hash of the sources, the definitions, the flags, the compiler's version and the
 processor, so that a new version of any of them compiles anew and a home folder may be shared by different machines.
@@ -26,7 +26,6 @@ from pathlib import Path
 
 __all__ = ["CompilationError", "cache_folder", "compiled", "find_compiler", "switched_off"]
 
-_SOURCES = ("native.c", "unit.h", "vectors.h")
 _COMMON = ("-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
 _TUNINGS = (("-O3", "-march=native"), ("-O3", "-mcpu=native"), ("-O3",))  # the first that the compiler takes
 _TIMEOUT = 120  # seconds for one compilation
@@ -41,6 +40,10 @@ def switched_off() -> bool:
 
     Returns:
         True for ``off``, ``0``, ``no``, ``false``.
+
+    Example:
+        >>> switched_off() in (True, False)
+        True
     """
     return os.environ.get("SYMFIELD_KERNEL", "").lower() in ("off", "0", "no", "false")
 
@@ -50,6 +53,10 @@ def cache_folder() -> Path:
 
     Returns:
         The folder; it may not exist yet.
+
+    Example:
+        >>> cache_folder().name != ""
+        True
     """
     chosen = os.environ.get("SYMFIELD_CACHE")
     if chosen:
@@ -68,6 +75,10 @@ def find_compiler() -> tuple[str, ...] | None:
 
     Returns:
         The command as words, or None.
+
+    Example:
+        >>> find_compiler() is None or find_compiler()[0] != ""
+        True
     """
     for command in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
         words = shlex.split(command)
@@ -77,10 +88,14 @@ def find_compiler() -> tuple[str, ...] | None:
     return None
 
 
-def compiled(definitions: tuple[tuple[str, int], ...]) -> ctypes.CDLL:
-    """The source compiled with some macros, loaded.
+def compiled(
+    source: Path, *, headers: tuple[Path, ...] = (), definitions: tuple[tuple[str, int], ...] = ()
+) -> ctypes.CDLL:
+    """A C source compiled with some macros, loaded.
 
     Args:
+        source: the file to compile.
+        headers: files of ours that it includes, whose text decides with its own whether to compile anew.
         definitions: macros and their values.
 
     Returns:
@@ -88,36 +103,44 @@ def compiled(definitions: tuple[tuple[str, int], ...]) -> ctypes.CDLL:
 
     Raises:
         CompilationError: if there is no compiler, it refuses the source, or the cache cannot be written.
+
+    Example:
+        >>> source = Path(tempfile.mkdtemp()) / "two.c"
+        >>> _ = source.write_text("int two(void) { return 2; }")
+        >>> 2 if find_compiler() is None else compiled(source).two()
+        2
     """
     compiler = find_compiler()
     if compiler is None:
         raise CompilationError("no C compiler found: install gcc or clang, or set CC")
     macros = [f"-D{name}={value}" for name, value in definitions]
     folder = cache_folder()
-    path = folder / f"{_fingerprint(compiler, macros)}{'.dll' if sys.platform == 'win32' else '.so'}"
+    path = (
+        folder / f"{_fingerprint(compiler, macros, (source, *headers))}{'.dll' if sys.platform == 'win32' else '.so'}"
+    )
     try:
         if path.exists():
             with contextlib.suppress(OSError):  # a damaged file is replaced
                 return ctypes.CDLL(str(path))
         folder.mkdir(parents=True, exist_ok=True)
-        _build(compiler, macros, path)
+        _build(compiler, source, macros, path)
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise CompilationError(f"the cache folder {folder} does not serve: {error}; set SYMFIELD_CACHE") from error
 
 
-def _build(compiler: Sequence[str], macros: Sequence[str], path: Path) -> None:
+def _build(compiler: Sequence[str], source: Path, macros: Sequence[str], path: Path) -> None:
     """Compile into a temporary name beside ``path``, then rename."""
     message = ""
     with tempfile.TemporaryDirectory(prefix="compiling-", dir=path.parent) as folder:
         target = Path(folder) / path.name
         for tuning in _TUNINGS:
-            command = [*compiler, *_COMMON, *tuning, *macros, str(_here() / _SOURCES[0]), "-o", str(target)]
+            command = [*compiler, *_COMMON, *tuning, *macros, str(source), "-o", str(target)]
             message = _run(command)[1]
             if target.exists():
                 target.replace(path)
                 return
-    raise CompilationError(f"{' '.join(compiler)} does not compile the kernel: {' '.join(message.split())[:400]}")
+    raise CompilationError(f"{' '.join(compiler)} does not compile {source.name}: {' '.join(message.split())[:400]}")
 
 
 def _run(command: Sequence[str]) -> tuple[str, str]:
@@ -149,14 +172,10 @@ def _version(compiler: tuple[str, ...]) -> str:
 
 
 @functools.cache
-def _source() -> bytes:
-    return b"".join((_here() / name).read_bytes() for name in _SOURCES)
+def _text(files: tuple[Path, ...]) -> bytes:
+    return b"".join(file.read_bytes() for file in files)
 
 
-def _fingerprint(compiler: tuple[str, ...], macros: Sequence[str]) -> str:
+def _fingerprint(compiler: tuple[str, ...], macros: Sequence[str], files: tuple[Path, ...]) -> str:
     parts = (*compiler, _version(compiler), *_COMMON, str(_TUNINGS), *macros, _fingerprint_of_machine())
-    return hashlib.sha256("\0".join(parts).encode() + _source()).hexdigest()[:32]
-
-
-def _here() -> Path:
-    return Path(__file__).parent
+    return hashlib.sha256("\0".join(parts).encode() + _text(files)).hexdigest()[:32]
