@@ -4,6 +4,16 @@ References:
     Hajjar & Chizat 2023, *Symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771.
 """
 
+from symfield.wide.flow import (
+    Neurons,
+    WideTrajectory,
+    even_norm,
+    predict,
+    risk,
+    sphere_neurons,
+    velocity,
+    wide_flow,
+)
 from symfield.wide.inputs import Gaussian, Inputs, UnitSphere
 from symfield.wide.kernels import (
     absolute_kernel,
@@ -14,6 +24,9 @@ from symfield.wide.kernels import (
     profile,
     profile_slope,
 )
+from symfield.wide.odd_functions import OddTarget, cubic, odd_polynomial
+from symfield.wide.sampled_target import SampledTarget
+from symfield.wide.targets import Radial, ReLUTeacher, Target, radial_correlation, radial_mass
 
 __all__ = [
     "arc_cosine",
@@ -26,4 +39,21 @@ __all__ = [
     "Inputs",
     "Gaussian",
     "UnitSphere",
+    "Target",
+    "ReLUTeacher",
+    "Radial",
+    "OddTarget",
+    "odd_polynomial",
+    "cubic",
+    "SampledTarget",
+    "radial_mass",
+    "radial_correlation",
+    "Neurons",
+    "WideTrajectory",
+    "sphere_neurons",
+    "predict",
+    "risk",
+    "velocity",
+    "wide_flow",
+    "even_norm",
 ]
