@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -194,14 +195,16 @@ def profile(cosine: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         cosine: r, clipped to [−1, 1].
 
     Returns:
-        Values from 0 at r = −1 to 1/2 at r = 1; the derivative is :func:`profile_slope`, also at ±1.
+        Values from 0 at r = −1 to 1/2 at r = 1; the derivative is :func:`profile_slope`, at ±1 and beyond too (a cosine
+        of 1 + ε is one of 1).
 
     Example:
         >>> profile(torch.tensor([-1.0, 1.0]))
         tensor([0.0000, 0.5000])
     """
-    r, out = _cosine(cosine)
-    return (r / 4 + _Even.apply(r) / (2 * math.pi)).to(out)
+    r = _upcast(cosine)
+    clipped = r + (r.clamp(-1, 1) - r).detach()
+    return (clipped / 4 + _Even.apply(r) / (2 * math.pi)).to(cosine.dtype)
 
 
 def profile_slope(cosine: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -217,74 +220,67 @@ def profile_slope(cosine: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         >>> profile_slope(torch.tensor([-1.0, 0.0, 1.0]))
         tensor([0.0000, 0.2500, 0.5000])
     """
-    r, out = _cosine(cosine)
-    return (0.25 + _Arcsine.apply(r) / (2 * math.pi)).to(out)
+    return (0.25 + _Arcsine.apply(_upcast(cosine)) / (2 * math.pi)).to(cosine.dtype)
 
 
-class _Even(torch.autograd.Function):
-    """√(1−r²) + r arcsin r."""
+class _OfCosine(torch.autograd.Function):
+    """An elementwise function of r, clipped to [−1, 1], whose derivative is another one.
+
+    Clipping is for round-off alone and is no part of the derivatives: those of r must not vanish at ±1.
+    """
 
     generate_vmap_rule = True
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+
+class _Even(_OfCosine):
+    """√(1−r²) + r arcsin r."""
+
+    @staticmethod
     def forward(r: Tensor) -> Tensor:
+        r = r.clamp(-1, 1)
         return torch.addcmul(_sine(r), r, torch.asin(r))
 
     @staticmethod
-    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
-        (r,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return grad * _Arcsine.apply(r)
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad * _Arcsine.apply(*ctx.saved_tensors)
 
 
-class _Arcsine(torch.autograd.Function):
+class _Arcsine(_OfCosine):
     """The arcsine, with derivative zero at ±1."""
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(r: Tensor) -> Tensor:
-        return torch.asin(r)
+        return torch.asin(r.clamp(-1, 1))
 
     @staticmethod
-    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
-        (r,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return grad * _cosecant(r)
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad * _cosecant(*ctx.saved_tensors)
 
 
-class _Sine(torch.autograd.Function):
+class _Sine(_OfCosine):
     """√(1−r²), with derivative zero at ±1."""
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(r: Tensor) -> Tensor:
-        return _sine(r)
+        return _sine(r.clamp(-1, 1))
 
     @staticmethod
-    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
-        (r,) = ctx.saved_tensors  # type: ignore[attr-defined]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (r,) = ctx.saved_tensors
         return -grad * r * _cosecant(r)
 
 
 def _sine(r: Tensor) -> Tensor:
-    return (1 - r * r).sqrt_()
+    return (1 - r).mul_(1 + r).sqrt_()  # unlike 1 − r², accurate near ±1, as the arcsine is
 
 
 def _cosecant(r: Tensor) -> Tensor:
     """1/√(1−r²), zero where that is infinite."""
-    square = 1 - r * r
+    square = (1 - r) * (1 + r)
     flat = square <= 0
     return torch.where(flat, 0.0, torch.where(flat, 1.0, square).rsqrt())
 
@@ -308,8 +304,8 @@ def _even_gradient(left: Tensor, right: Tensor, w: Tensor) -> Tensor:
 
 
 def _cosines(u: Tensor, v: Tensor) -> Tensor:
-    """Cosines between unit vectors; those within a few machine epsilons of ±1 become ±1."""
-    return (u @ (v * (1 + _SNAP * torch.finfo(u.dtype).eps)).mT).clamp(-1, 1)
+    """Cosines between unit vectors, a few machine epsilons too large, so that clipping takes those near ±1 for ±1."""
+    return u @ (v * (1 + _SNAP * torch.finfo(u.dtype).eps)).mT
 
 
 def _polar(w: Tensor) -> tuple[Tensor, Tensor]:
@@ -354,5 +350,5 @@ def _pull(gradient: Tensor, inputs: Inputs | None) -> Tensor:
     return gradient if inputs is None else inputs.whiten(gradient)
 
 
-def _cosine(cosine: Tensor) -> tuple[Tensor, torch.dtype]:
-    return cosine.to(torch.promote_types(cosine.dtype, torch.float32)).clamp(-1, 1), cosine.dtype
+def _upcast(cosine: Tensor) -> Tensor:
+    return cosine.to(torch.promote_types(cosine.dtype, torch.float32))
