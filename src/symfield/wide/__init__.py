@@ -26,6 +26,14 @@ from symfield.wide.kernels import (
 )
 from symfield.wide.odd_functions import OddTarget, cubic, odd_polynomial
 from symfield.wide.sampled_target import SampledTarget
+from symfield.wide.symmetry import (
+    Symmetries,
+    Symmetry,
+    SymmetryError,
+    closed_under,
+    preserved_symmetries,
+    symmetry_error,
+)
 from symfield.wide.targets import Radial, ReLUTeacher, Target, radial_correlation, radial_mass
 
 __all__ = [
@@ -56,4 +64,10 @@ __all__ = [
     "velocity",
     "wide_flow",
     "even_norm",
+    "Symmetry",
+    "Symmetries",
+    "SymmetryError",
+    "preserved_symmetries",
+    "closed_under",
+    "symmetry_error",
 ]

@@ -298,15 +298,15 @@ def unpack(state: Float[Tensor, "..."]) -> Neurons:
     return Neurons(state[..., 0], state[..., 1:])
 
 
-def over_runs(function: Callable[[Tensor, Tensor], Tensor], neurons: Neurons) -> Float[Tensor, "*r"]:
-    """A number for every run, a few runs at a time, so that pairs of neurons fit into memory.
+def over_runs(function: Callable[[Tensor, Tensor], Tensor], neurons: Neurons) -> Float[Tensor, "..."]:
+    """Numbers for every run, a few runs at a time, so that pairs of neurons fit into memory.
 
     Args:
-        function: (a, b) ↦ one number for each run.
+        function: (a, b) of some runs ↦ a tensor whose first axis is these runs.
         neurons: a cloud.
 
     Returns:
-        The numbers, ``(*r)``.
+        The numbers, ``(*r, ...)``.
 
     Example:
         >>> over_runs(lambda a, b: a.sum(-1), Neurons(torch.ones(3, 2), torch.ones(3, 2, 1)))
@@ -316,7 +316,8 @@ def over_runs(function: Callable[[Tensor, Tensor], Tensor], neurons: Neurons) ->
     a, b = neurons.a.reshape(-1, m), neurons.b.reshape(-1, m, dim)
     size = max(1, _ENTRIES // m**2)
     parts = [function(*part) for part in zip(a.split(size), b.split(size), strict=True)]
-    return torch.cat(parts).reshape(runs)
+    values = torch.cat(parts)
+    return values.reshape([*runs, *values.shape[1:]])
 
 
 def require_neurons(neurons: Neurons, inputs: Inputs | None = None) -> None:
