@@ -25,6 +25,7 @@ from symfield.wide import (
     arc_cosine,
     arc_cosine_force,
     arc_cosine_gradient,
+    arc_cosine_pullback,
     kernels,
     profile,
     profile_slope,
@@ -132,6 +133,23 @@ def test_gradients_are_what_autograd_finds_in_the_kernel(law: Inputs | None):
     value, force = arc_cosine_force(b, c, w, law)
     close(value, arc_cosine(b, c, law) @ w)
     assert torch.equal(force, arc_cosine_gradient(b, c, w, law))
+
+
+@laws
+def test_pullbacks_take_covectors_row_by_row(law: Inputs | None, monkeypatch: pytest.MonkeyPatch):
+    b, c, u = (
+        draw(2, 4, 3).requires_grad_(),
+        draw(5, 3, seed=1).requires_grad_(),
+        draw(2, 4, 5, seed=2).requires_grad_(),
+    )
+    pulled = arc_cosine_pullback(b, c, u, law)
+    (found,) = torch.autograd.grad((u * arc_cosine(b, c, law)).sum(), b)
+    close(pulled.detach(), found)
+    close(arc_cosine_pullback(b, c, u[0, :1].expand(4, -1), law), arc_cosine_gradient(b, c, u[0, 0], law))
+    assert gradcheck(lambda *a: arc_cosine_pullback(*a, law), (b, c, u))
+    assert gradgradcheck(lambda b, c: arc_cosine_pullback(b, c, u[0].detach(), law), (b[0], c))
+    monkeypatch.setattr(kernels, "_PAIRS_CPU", 7)
+    close(arc_cosine_pullback(b, c, u, law), pulled, 1e-14)
 
 
 @laws
@@ -359,8 +377,10 @@ def test_misfits_are_refused_with_what_was_expected():
         arc_cosine(draw(4, 3), draw(5, 2))
     with pytest.raises(ValueError, match=r"for Gaussian\(2\), received"):
         arc_cosine(draw(4, 3), draw(5, 3), Gaussian(2))
-    with pytest.raises(ValueError, match=r"expected weights \(\.\.\., 5\), received \(4,\)"):
+    with pytest.raises(ValueError, match=r"expected 5 weights \(\.\.\., m\), received \(4,\)"):
         arc_cosine_gradient(draw(4, 3), draw(5, 3), draw(4))
+    with pytest.raises(ValueError, match=r"expected covectors \(\.\.\., 4, 5\), received \(3, 5\)"):
+        arc_cosine_pullback(draw(4, 3), draw(5, 3), draw(3, 5))
     with pytest.raises(ValueError, match="expected weight vectors"):
         absolute_kernel(draw(3), draw(5, 3))
 

@@ -21,6 +21,7 @@ from symfield.wide.kernels import (
     arc_cosine,
     arc_cosine_force,
     arc_cosine_gradient,
+    arc_cosine_pullback,
     profile,
     profile_slope,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "arc_cosine",
     "arc_cosine_gradient",
     "arc_cosine_force",
+    "arc_cosine_pullback",
     "absolute_kernel",
     "absolute_kernel_gradient",
     "profile",

@@ -42,6 +42,7 @@ __all__ = [
     "arc_cosine",
     "arc_cosine_force",
     "arc_cosine_gradient",
+    "arc_cosine_pullback",
     "profile",
     "profile_slope",
 ]
@@ -133,6 +134,36 @@ def arc_cosine_force(
     gradient = (w * right).sum(-2, keepdim=True) / 4 + _even_gradient(left, right, w) / (2 * math.pi)
     value = (left * gradient).sum(-1)
     return value.to(out), _pull(gradient, inputs).to(out)
+
+
+def arc_cosine_pullback(
+    b: Float[Tensor, "..."], c: Float[Tensor, "..."], covectors: Float[Tensor, "..."], inputs: Inputs | None = None
+) -> Float[Tensor, "*r n d"]:
+    """The gradients Σ_j u_ij ∇_{b_i} E relu(⟨b_i, X⟩) relu(⟨c_j, X⟩), for covectors that differ between the rows.
+
+    Args:
+        b: weight vectors, ``(*r, n, d)``.
+        c: weight vectors, ``(*r, m, d)``.
+        covectors: u, ``(*r, n, m)``.
+        inputs: law of X; N(0, I) when absent.
+
+    Returns:
+        Gradients, ``(*r, n, d)``; Sc/4 is taken for the gradient of one kernel at b = 0.
+
+    Raises:
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> b = torch.tensor([[2.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+        >>> arc_cosine_pullback(b, b, 2 * torch.eye(2, dtype=torch.float64)).tolist()
+        [[2.0, 0.0], [0.0, 1.0]]
+    """
+    left, right, out = _prepare(b, c, inputs, covectors)
+    if covectors.ndim < 2 or covectors.shape[-2] != left.shape[-2]:
+        expected = f"(..., {left.shape[-2]}, {right.shape[-2]})"
+        raise ValueError(f"expected covectors {expected}, received {tuple(covectors.shape)}")
+    u = covectors.to(right.dtype)
+    return _pull(u @ right / 4 + _even_pullback(left, right, u) / (2 * math.pi), inputs).to(out)
 
 
 def absolute_kernel(
@@ -303,6 +334,19 @@ def _even_gradient(left: Tensor, right: Tensor, w: Tensor) -> Tensor:
     return torch.cat(rows, dim=-2)
 
 
+def _even_pullback(left: Tensor, right: Tensor, covectors: Tensor) -> Tensor:
+    """Σ_j u_ij ∇_b h(b_i, c_j), shape ``(*r, n, d)``."""
+    q, v = _polar(right)
+    rows, start = [], 0
+    for piece in _pieces(left, right):
+        u = covectors[..., start : start + piece.shape[-2], :]
+        _, direction = _polar(piece)
+        r = _cosines(direction, v)
+        rows.append((u * _Arcsine.apply(r)) @ right + ((u * _Sine.apply(r)) @ q) * direction)
+        start += piece.shape[-2]
+    return torch.cat(rows, dim=-2)
+
+
 def _cosines(u: Tensor, v: Tensor) -> Tensor:
     """Cosines between unit vectors, a few machine epsilons too large, so that clipping takes those near ±1 for ±1."""
     return u @ (v * (1 + _SNAP * torch.finfo(u.dtype).eps)).mT
@@ -338,7 +382,7 @@ def _prepare(
     out = torch.promote_types(b.dtype, c.dtype)
     if weights is not None:
         if weights.ndim < 1 or weights.shape[-1] != c.shape[-2]:
-            raise ValueError(f"expected weights (..., {c.shape[-2]}), received {tuple(weights.shape)}")
+            raise ValueError(f"expected {c.shape[-2]} weights (..., m), received {tuple(weights.shape)}")
         out = torch.promote_types(out, weights.dtype)
     working = torch.promote_types(out, torch.float32)
     left, right = b.to(working), c.to(working)
