@@ -25,8 +25,40 @@ from symfield.wide.kernels import (
     profile,
     profile_slope,
 )
+from symfield.wide.lifting import lift, lift_angles, reduce, to_angles
+from symfield.wide.odd import OddFlow, odd_target_flow
 from symfield.wide.odd_functions import OddTarget, cubic, odd_polynomial
+from symfield.wide.odd_isotropic import (
+    guaranteed_distance,
+    isotropic_distance,
+    isotropic_late_rate,
+    isotropic_length,
+    predictor_metric,
+    sphere_mass,
+    sphere_moments,
+)
+from symfield.wide.odd_moments import (
+    linear_network_flow,
+    moments_metric,
+    pairing_defect,
+    second_moments,
+    second_moments_flow,
+    second_moments_velocity,
+)
+from symfield.wide.radial import AngleCloud, RadialTrajectory, crossing_time, radial_flow, radial_risk, sphere_angles
+from symfield.wide.reduced import (
+    Reduced,
+    ReducedTrajectory,
+    low_dimensional_flow,
+    reduced_predict,
+    reduced_risk,
+    reduced_velocity,
+    sphere_reduced,
+)
+from symfield.wide.reduced_kernels import RadialKernel, direct_radial_kernel, radial_kernel
+from symfield.wide.rotations import antipodal, frames, independent
 from symfield.wide.sampled_target import SampledTarget
+from symfield.wide.subspace_target import SubspaceTarget
 from symfield.wide.symmetry import (
     Symmetries,
     Symmetry,
@@ -72,4 +104,43 @@ __all__ = [
     "preserved_symmetries",
     "closed_under",
     "symmetry_error",
+    "OddFlow",
+    "odd_target_flow",
+    "second_moments",
+    "second_moments_velocity",
+    "second_moments_flow",
+    "moments_metric",
+    "linear_network_flow",
+    "pairing_defect",
+    "sphere_mass",
+    "sphere_moments",
+    "predictor_metric",
+    "isotropic_length",
+    "isotropic_distance",
+    "isotropic_late_rate",
+    "guaranteed_distance",
+    "SubspaceTarget",
+    "Reduced",
+    "ReducedTrajectory",
+    "sphere_reduced",
+    "low_dimensional_flow",
+    "reduced_predict",
+    "reduced_risk",
+    "reduced_velocity",
+    "AngleCloud",
+    "RadialTrajectory",
+    "sphere_angles",
+    "radial_flow",
+    "radial_risk",
+    "crossing_time",
+    "RadialKernel",
+    "radial_kernel",
+    "direct_radial_kernel",
+    "reduce",
+    "to_angles",
+    "lift",
+    "lift_angles",
+    "independent",
+    "antipodal",
+    "frames",
 ]
