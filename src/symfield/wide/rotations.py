@@ -23,6 +23,7 @@ from scipy.linalg import eigh_tridiagonal
 from scipy.special import betainc, betaincinv, betaln, roots_legendre
 
 from symfield import random
+from symfield.quadrature import sobol
 from symfield.typing import Float, Generator, Tensor
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "check_subspace",
     "coordinate_nodes",
     "default_order",
+    "evenly",
     "frames",
     "half_nodes",
     "independent",
@@ -220,6 +222,33 @@ def quantile_angle(level: Float[Tensor, "*b"], dim: int, subspace_dim: int) -> F
     sine = torch.as_tensor(betaincinv(across, along, level.numpy())).sqrt()
     cosine = torch.as_tensor(betaincinv(along, across, 1 - level.numpy())).sqrt()
     return torch.atan2(sine, cosine)
+
+
+def evenly(count: int, n: int) -> Float[Tensor, "count n"]:
+    """Unit vectors that, with their opposites, are spread evenly over S^{n−1}, and independently of their order.
+
+    Args:
+        count: how many.
+        n: dimension.
+
+    Returns:
+        Unit vectors, float64 ``(count, n)``.
+
+    Example:
+        >>> z = evenly(500, 4)
+        >>> bool((z.mT @ z / 500 - torch.eye(4) / 4).abs().max() < 0.01)
+        True
+
+    References:
+        Golden-ratio angles for n = 2, normalised Sobol points with one fixed scrambling from n = 3 on.
+    """
+    if n == 1:
+        return torch.ones(count, 1, dtype=torch.float64)
+    if n == 2:
+        angle = math.pi * torch.frac((torch.arange(count, dtype=torch.float64) + 0.5) * (math.sqrt(5) - 1) / 2)
+        return torch.stack([angle.cos(), angle.sin()], dim=-1)
+    x = sobol(n, count, generator=random.generator(0)).x
+    return x / x.norm(dim=-1, keepdim=True)
 
 
 def independent(shape: Sequence[int], copies: int, n: int, generator: Generator, like: Tensor) -> Tensor:
