@@ -6,7 +6,11 @@ References:
 
 from symfield.onestep.covariances import Covariance, Given, Isotropic, PowerLaw, Spiked, estimated
 from symfield.onestep.directions import aligned, decorrelated, random_directions, tail
+from symfield.onestep.kernel_ridge import KernelRidge, ReLUKernel, kernel_ridge
 from symfield.onestep.links import Link, function_link, gaussian_panels, hermite_link, hermite_values
+from symfield.onestep.ridge import Ridge, RidgeReadout, lambda_grid, ridge_readout
+from symfield.onestep.signals import Signal, signal
+from symfield.onestep.spectra import Spectrum, spectrum
 from symfield.onestep.students import Students, random_students
 from symfield.onestep.targets import Stream, Target
 
@@ -14,8 +18,14 @@ __all__ = [
     "Covariance",
     "Given",
     "Isotropic",
+    "KernelRidge",
     "Link",
     "PowerLaw",
+    "ReLUKernel",
+    "Ridge",
+    "RidgeReadout",
+    "Signal",
+    "Spectrum",
     "Spiked",
     "Stream",
     "Students",
@@ -27,7 +37,12 @@ __all__ = [
     "gaussian_panels",
     "hermite_link",
     "hermite_values",
+    "kernel_ridge",
+    "lambda_grid",
     "random_directions",
     "random_students",
+    "ridge_readout",
+    "signal",
+    "spectrum",
     "tail",
 ]
