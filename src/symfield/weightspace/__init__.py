@@ -6,6 +6,7 @@
 - :class:`Piece`, :class:`Product`, :class:`Concat`: how the entries of an axis are laid out.
 """
 
+from symfield.weightspace.assignment import Assignment, assign
 from symfield.weightspace.factors import (
     Conformal,
     Factor,
@@ -37,4 +38,6 @@ __all__ = [
     "Move",
     "pieces",
     "map_blocks",
+    "Assignment",
+    "assign",
 ]
