@@ -4,45 +4,107 @@ References:
     Wortsman & Loureiro 2024, seminar *Feature learning with structured covariance*; arXiv 2510.04780 for kernels.
 """
 
+from symfield.onestep.alignment import (
+    SMALLEST_SAMPLE,
+    Overlaps,
+    SquareCosines,
+    initial_overlap,
+    null_overlap,
+    overlaps,
+)
+from symfield.onestep.cosines import expected_square_cosine
 from symfield.onestep.covariances import Covariance, Given, Isotropic, PowerLaw, Spiked, estimated
 from symfield.onestep.directions import aligned, decorrelated, random_directions, tail
 from symfield.onestep.kernel_ridge import KernelRidge, ReLUKernel, kernel_ridge
 from symfield.onestep.links import Link, function_link, gaussian_panels, hermite_link, hermite_values
+from symfield.onestep.moments import GradientMoments, gradient_moments, link_moments
+from symfield.onestep.predictions import (
+    GradientConstants,
+    LeadingOrder,
+    SampleNeeds,
+    gradient_constants,
+    leading_order,
+    predicted_overlap,
+    predicted_samples,
+)
 from symfield.onestep.ridge import Ridge, RidgeReadout, lambda_grid, ridge_readout
 from symfield.onestep.signals import Signal, signal
 from symfield.onestep.spectra import Spectrum, spectrum
+from symfield.onestep.step import (
+    GradientStep,
+    Loss,
+    Rule,
+    batch_normalised,
+    correlation_loss,
+    giant,
+    gradient_step,
+    gradient_step_on_sample,
+    neuron_gradients,
+    plain,
+    spherical,
+    square_loss,
+)
 from symfield.onestep.students import Students, random_students
 from symfield.onestep.targets import Stream, Target
 
 __all__ = [
+    "SMALLEST_SAMPLE",
     "Covariance",
     "Given",
+    "GradientConstants",
+    "GradientMoments",
+    "GradientStep",
     "Isotropic",
     "KernelRidge",
+    "LeadingOrder",
     "Link",
+    "Loss",
+    "Overlaps",
     "PowerLaw",
     "ReLUKernel",
     "Ridge",
     "RidgeReadout",
+    "Rule",
+    "SampleNeeds",
     "Signal",
     "Spectrum",
     "Spiked",
+    "SquareCosines",
     "Stream",
     "Students",
     "Target",
     "aligned",
+    "batch_normalised",
+    "correlation_loss",
     "decorrelated",
     "estimated",
+    "expected_square_cosine",
     "function_link",
     "gaussian_panels",
+    "giant",
+    "gradient_constants",
+    "gradient_moments",
+    "gradient_step",
+    "gradient_step_on_sample",
     "hermite_link",
     "hermite_values",
+    "initial_overlap",
     "kernel_ridge",
     "lambda_grid",
+    "leading_order",
+    "link_moments",
+    "neuron_gradients",
+    "null_overlap",
+    "overlaps",
+    "plain",
+    "predicted_overlap",
+    "predicted_samples",
     "random_directions",
     "random_students",
     "ridge_readout",
     "signal",
     "spectrum",
+    "spherical",
+    "square_loss",
     "tail",
 ]

@@ -202,13 +202,16 @@ class Stream:
         self._device = sources[0].device
         self._seeds = [tuple(child.initial_seed() for child in random.split(source, 2)) for source in sources]
 
-    def pieces(self, n: int, *, chunk: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def pieces(
+        self, n: int, *, chunk: int, start: int = 0, cuts: Sequence[int] = ()
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Samples start, …, start + n - 1.
 
         Args:
             n: how many.
             chunk: at most so many at a time.
             start: how many to leave out before.
+            cuts: a piece also ends after so many samples of this reading, in increasing order.
 
         Yields:
             x, ``(b, d)`` or ``(r, 1, …, b, d)``, and y, ``(*r, b)``.
@@ -217,9 +220,9 @@ class Stream:
         for _ in range(start // _BLOCK):
             next(blocks)
         held = [next(blocks)]
-        skip = start % _BLOCK
-        while n > 0:
-            wanted = min(n, chunk)
+        skip, done = start % _BLOCK, 0
+        while done < n:
+            wanted = min([n - done, chunk, *(cut - done for cut in cuts if cut > done)])
             while sum(block[0].shape[-2] for block in held) < skip + wanted:
                 held.append(next(blocks))
             x, extra = (torch.cat(parts, dim=-2) for parts in zip(*held, strict=True))
@@ -227,7 +230,7 @@ class Stream:
             extra, other = extra[..., skip : skip + wanted, :], extra[..., skip + wanted :, :]
             inputs = self.target.covariance.colour(x)
             yield inputs, self.target.labels(inputs, extra)
-            held, skip, n = [(rest, other)], 0, n - wanted
+            held, skip, done = [(rest, other)], 0, done + wanted
 
     def sample(self, n: int, *, start: int = 0) -> tuple[Float[Tensor, "*s n d"], Float[Tensor, "*r n"]]:
         """Samples start, …, start + n - 1 in memory.
