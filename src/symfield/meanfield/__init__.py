@@ -3,8 +3,8 @@
 - laws: :func:`orbit` (μ^G), :func:`project` (μ^E), samplers of weakly and strongly invariant laws;
 - objectives: :func:`vanilla`, :func:`augmented` (DA), :func:`averaged` (FA), :func:`constrained` (EA), :func:`coupled`;
 - training: :class:`Flow`, :func:`step`, :func:`integrate`;
-- the population itself: :func:`sampled_population`, :func:`gaussian_erf_population`, :func:`population_flow`,
-  :func:`transverse_stability`;
+- the population itself: :func:`sampled_population`, :func:`gaussian_erf_population`,
+  :func:`gaussian_relu_population`, :func:`population_flow`, :func:`transverse_stability`;
 - distances and risks: :func:`wasserstein2`, :func:`relative_measure_distance`, :func:`equivariance_gap`.
 
 References:
@@ -20,7 +20,9 @@ from symfield.meanfield.distances import (
     wasserstein2,
 )
 from symfield.meanfield.flow import Diverged, Flow, State, integrate, inverse_width, step
-from symfield.meanfield.gaussian_erf import GaussianErfPopulation, erf_kernel, gaussian_erf_population
+from symfield.meanfield.gaussian_erf import erf_kernel, gaussian_erf_population
+from symfield.meanfield.gaussian_population import GaussianPopulation
+from symfield.meanfield.gaussian_relu import gaussian_relu_population
 from symfield.meanfield.gradient_flow import Trajectory, energy, population_flow, velocity
 from symfield.meanfield.inner import Block, Inner, fused_loop, inner_loop, particle_loop
 from symfield.meanfield.laws import (
@@ -93,7 +95,8 @@ __all__ = [
     "sampled_population",
     "SampledPopulation",
     "gaussian_erf_population",
-    "GaussianErfPopulation",
+    "gaussian_relu_population",
+    "GaussianPopulation",
     "erf_kernel",
     "population_flow",
     "Trajectory",

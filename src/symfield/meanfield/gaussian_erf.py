@@ -7,11 +7,7 @@ For X ~ N(0, Σ) and u = ⟨a, X⟩, v = ⟨b, X⟩, with S_ab = aᵀΣb, α = 1
 
 (Write erf(u) = 2P(ξ < √2 u) − 1 with a standard normal ξ: then the left side is 1 − 2P(exactly one of two centred
 Gaussians is positive), an angle between vectors. The arctangent is accurate where the arcsine is not, at nearly
-parallel large weights.)
-
-A squared loss sees a unit only through its kernel K(z, z') = E⟨σ_*(X; z), σ_*(X; z')⟩: with the signed measure
-m = μ − μ* (student minus teacher), R = c∬K dm dm and ∂R/∂μ(a) = 2c∫K(a, ·)dm. For σ(zx) K is the sum of k over rows of
-z; for W σ(Aᵀx) it is Σ_{hh'} ⟨W_h, W'_h'⟩ k(A_h, A'_h').
+parallel large weights.) How the risk follows from k: :mod:`symfield.meanfield.gaussian_population`.
 
 References:
     Williams 1997, *Computing with infinite networks*, NeurIPS 9, Equation (11).
@@ -22,20 +18,15 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
-from symfield.linalg import covariance_root, require_covariance
-from symfield.meanfield.population import Population, block_hessians, check_cloud
+from symfield.meanfield.gaussian_population import GaussianPopulation, WeightKernel, gaussian_teacher_student
 from symfield.typing import Float, Tensor
-from symfield.units import HiddenUnit, PointwiseUnit, check_shapes
+from symfield.units import Unit
 
-__all__ = ["GaussianErfPopulation", "erf_kernel", "gaussian_erf_population"]
-
-_PAIRS = 2**22
+__all__ = ["ErfKernel", "erf_kernel", "gaussian_erf_population"]
 
 
 def erf_kernel(a: Float[Tensor, "*r n d"], b: Float[Tensor, "*r m d"]) -> Float[Tensor, "*r n m"]:
@@ -60,143 +51,33 @@ def erf_kernel(a: Float[Tensor, "*r n d"], b: Float[Tensor, "*r m d"]) -> Float[
     return (2 / math.pi) * torch.atan2(2 * overlap, gap.sqrt())
 
 
-@dataclass(frozen=True, eq=False)
-class GaussianErfPopulation(Population):
-    """The exact population risk of erf units under Gaussian inputs; made by :func:`gaussian_erf_population`.
+@dataclass(frozen=True)
+class ErfKernel(WeightKernel):
+    """The kernel of erf units."""
 
-    Attributes:
-        unit: ``PointwiseUnit(erf, ...)`` or ``HiddenUnit(erf, ..., bias=False)``.
-        teacher: cloud of the teacher, float64 ``(m, p)``.
-        root: a root L of the covariance, Σ = L Lᵀ.
-        scale: c, the factor of the squared loss.
-        pairs: largest number of pairs of weight vectors treated at once, which bounds memory.
-    """
+    activation: str = "erf"
 
-    unit: PointwiseUnit | HiddenUnit
-    teacher: Tensor
-    root: Tensor
-    scale: float = 1.0
-    pairs: int = _PAIRS
+    def value(self, a: Float[Tensor, "*#r n d"], b: Float[Tensor, "*#r m d"]) -> Float[Tensor, "*r n m"]:
+        """(2/π) arctan(2S_ab / √D)."""
+        return erf_kernel(a, b)
 
-    def risk(self, z: Float[Tensor, "*r n p"]) -> Float[Tensor, "*r"]:
-        """c∬K dm dm, exactly."""
-        teacher = self.teacher.to(z.device).expand(*z.shape[:-2], -1, -1)
-        return (self.potential(z, z).mean(-1) - self.potential(z, teacher).mean(-1)) / 2
-
-    def potential(self, z: Float[Tensor, "*r n p"], at: Float[Tensor, "*r m p"]) -> Float[Tensor, "*r m"]:
-        """2c∫K(a, ·)dm, exactly."""
-        rows, weights = self._signed(z)
-        points, coefficients = self._features(at)
-        values = [((c @ weights.mT) * erf_kernel(a, rows)).sum(-1) for a, c in self._pieces(points, coefficients, rows)]
-        by_row = torch.cat(values, dim=-1)  # (*r, s, m·h)
-        return 2 * self.scale * by_row.unflatten(-1, (at.shape[-2], -1)).sum((-3, -1))
-
-    def gradient(
-        self, z: Float[Tensor, "*r n p"], at: Float[Tensor, "*r m p"] | None = None
-    ) -> Float[Tensor, "*r m p"]:
-        """2c∫∇_a K(a, ·)dm, exactly."""
-        rows, weights = self._signed(z)
-        points, coefficients = self._features(z if at is None else at)
-        by_point, by_coefficient = [], []
-        for a, c in self._pieces(points, coefficients, rows):
-            overlap, alpha, gap = _overlaps(a, rows)
-            force = (c @ weights.mT) * gap.rsqrt()
-            along = (force * (2 * overlap / alpha)).sum(-1, keepdim=True)
-            by_point.append((4 / math.pi) * (force @ rows - along * a))
-            if isinstance(self.unit, HiddenUnit):
-                by_coefficient.append((2 / math.pi) * torch.atan2(2 * overlap, gap.sqrt()) @ weights)
-        pulled = torch.cat(by_point, dim=-2) @ self.root.to(z.device).mT
-        return 2 * self.scale * self._particles(pulled, by_coefficient)
-
-    def hessian_product(self, z: Float[Tensor, "n p"], v: Float[Tensor, "*k n p"]) -> Float[Tensor, "*k n p"]:
-        """By differentiating the closed-form gradient, whose derivative is symmetric, some particles at a time."""
-        check_cloud(self.unit, z)
-        total = torch.zeros_like(v)
-        for some in torch.arange(len(z)).split(max(1, self.pairs // (v[..., 0].numel() + len(self.teacher)))):
-            with torch.enable_grad():
-                leaf = z.detach().expand(v.shape).clone().requires_grad_()
-                along = (self.gradient(leaf, leaf[..., some, :]) * v[..., some, :]).sum()
-                total = total + torch.autograd.grad(along, leaf)[0]
-        return total
-
-    def kernel(self, z: Float[Tensor, "*r n p"], w: Float[Tensor, "*r m p"]) -> Float[Tensor, "*r n m"]:
-        """K(z_i, w_j) = E⟨σ_*(X; z_i), σ_*(X; w_j)⟩.
-
-        Args:
-            z: particles, ``(*r, n, p)``.
-            w: particles, ``(*r, m, p)``.
-
-        Returns:
-            The kernel, ``(*r, n, m)``.
-        """
-        (a, c), (b, e) = self._features(z), self._features(w)
-        by_row = (c @ e.mT) * erf_kernel(a, b)
-        return by_row.unflatten(-1, (w.shape[-2], -1)).sum(-1).unflatten(-2, (z.shape[-2], -1)).sum((-4, -2))
-
-    def curvature(self, z: Float[Tensor, "n p"], directions: Float[Tensor, "p q"]) -> Float[Tensor, "n q q"]:
-        """By differentiating the potential twice, some particles at a time."""
-        size = max(1, self.pairs // (len(z) + len(self.teacher)))
-        return torch.cat([block_hessians(partial(self.potential, z), some, directions) for some in z.split(size)])
-
-    def coupling(self, z: Float[Tensor, "n p"], directions: Float[Tensor, "p q"]) -> Float[Tensor, "n q n q"]:
-        """2c ∂_z ∂_w K, by differentiating the kernel of every pair once in each argument, some particles at a time."""
-        check_cloud(self.unit, z)
-        n, q = len(z), directions.shape[1]
-        if q == 0:
-            return z.new_zeros(n, 0, n, 0)
-        blocks = [self._mixed(some, z, directions) for some in z.split(max(1, self.pairs // z.numel()))]
-        return 2 * self.scale * torch.cat(blocks).movedim(2, 1)  # (n, n, q, q) -> (n, q, n, q)
-
-    def _mixed(self, some: Tensor, z: Tensor, directions: Tensor) -> Tensor:
-        """Dᵀ ∂_z ∂_w K(z_i, z_j) D, shape ``(i, j, q, q)``: every pair is a run of its own."""
-        with torch.enable_grad():
-            left = some.detach().unsqueeze(1).expand(-1, len(z), -1).clone().requires_grad_()
-            right = z.detach().expand(len(some), -1, -1).clone().requires_grad_()
-            kernel = self.kernel(left.unsqueeze(-2), right.unsqueeze(-2)).sum()
-            (slope,) = torch.autograd.grad(kernel, left, create_graph=True)
-            along = (slope @ directions).sum((0, 1))
-            rows = [torch.autograd.grad(value, right, retain_graph=True)[0] @ directions for value in along]
-        return torch.stack(rows, dim=-2)
-
-    def _signed(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight vectors and coefficients of student minus teacher."""
-        check_cloud(self.unit, z)
-        student, teacher = self._features(z), self._features(self.teacher.to(z.device))
-        runs = student[0].shape[:-2]
-        rows = [student[0], teacher[0].expand(*runs, -1, -1)]
-        weights = [student[1] / z.shape[-2], teacher[1].expand(*runs, -1, -1) / -len(self.teacher)]
-        return torch.cat(rows, dim=-2), torch.cat(weights, dim=-2)
-
-    def _features(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Every particle as h weight vectors with coefficients: whitened rows (*r, s, n·h, d), (*r, s, n·h, c)."""
-        root = self.root.to(z.device)
-        if isinstance(self.unit, PointwiseUnit):
-            rows = z.unflatten(-1, (self.unit.out_dim, self.unit.in_dim)).movedim(-2, -3) @ root
-            return rows, torch.ones_like(rows[..., :1])
-        w, a, _ = self.unit.unpack(z)
-        return a.mT.flatten(-3, -2).unsqueeze(-3) @ root, w.mT.flatten(-3, -2).unsqueeze(-3)
-
-    def _particles(self, rows: Tensor, coefficients: list[Tensor]) -> Tensor:
-        """Gradients in weight vectors and coefficients, packed like a cloud."""
-        if isinstance(self.unit, PointwiseUnit):
-            return rows.movedim(-3, -2).flatten(-2)
-        h = self.unit.hidden
-        a = rows.squeeze(-3).unflatten(-2, (-1, h)).mT.flatten(-2)
-        w = torch.cat(coefficients, dim=-2).squeeze(-3).unflatten(-2, (-1, h)).mT.flatten(-2)
-        return torch.cat([w, a], dim=-1)
-
-    def _pieces(self, points: Tensor, coefficients: Tensor, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        size = max(1, self.pairs // rows[..., 0].numel())
-        yield from zip(points.split(size, dim=-2), coefficients.split(size, dim=-2), strict=True)
+    def pullback(
+        self, a: Float[Tensor, "*#r n d"], b: Float[Tensor, "*#r m d"], u: Float[Tensor, "*#r n m"]
+    ) -> Float[Tensor, "*r n d"]:
+        """(4/π) Σ_j u_ij D^{-1/2} (b_j − (2S_ab/α) a_i)."""
+        overlap, alpha, gap = _overlaps(a, b)
+        force = u * gap.rsqrt()
+        along = (force * (2 * overlap / alpha)).sum(-1, keepdim=True)
+        return (4 / math.pi) * (force @ b - along * a)
 
 
 def gaussian_erf_population(
-    unit: PointwiseUnit | HiddenUnit,
+    unit: Unit,
     teacher: Float[Tensor, "m p"],
     covariance: float | Float[Tensor, "d d"] = 1.0,
     *,
     scale: float = 1.0,
-) -> GaussianErfPopulation:
+) -> GaussianPopulation:
     """The exact population risk c E‖Φ_μ(X) − Φ_μ*(X)‖² for X ~ N(0, Σ) and erf units.
 
     Args:
@@ -220,20 +101,7 @@ def gaussian_erf_population(
         >>> round(2 / math.pi * math.asin(8 / 9), 6)
         0.697044
     """
-    kinds = isinstance(unit, PointwiseUnit) or (isinstance(unit, HiddenUnit) and not unit.bias)
-    if not kinds or unit.activation.name != "erf":
-        raise ValueError(
-            f"expected PointwiseUnit(erf, ...) or HiddenUnit(erf, ..., bias=False), received {unit!r}; "
-            "use sampled_population with gaussian_nodes for other units"
-        )
-    if not (scale > 0 and math.isfinite(scale)):
-        raise ValueError(f"expected a positive scale of the loss, received {scale}")
-    identity = torch.eye(unit.in_dim, dtype=torch.float64)
-    matrix = require_covariance(covariance if isinstance(covariance, Tensor) else covariance * identity, unit.in_dim)
-    check_shapes(unit, identity, teacher)
-    if teacher.ndim != 2 or not torch.isfinite(teacher).all():
-        raise ValueError(f"expected a finite teacher of shape (m, {unit.dim}), received {tuple(teacher.shape)}")
-    return GaussianErfPopulation(unit, teacher.detach().double(), covariance_root(matrix, unit.in_dim), scale)
+    return gaussian_teacher_student(ErfKernel(), unit, teacher, covariance, scale=scale)
 
 
 def _overlaps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:

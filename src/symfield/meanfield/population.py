@@ -12,7 +12,8 @@ For a cloud z of n particles with law μ a :class:`Population` gives
   a *curvature* that every particle feels alone in the potential of the others, and a positive semi-definite *coupling*.
 
 :func:`sampled_population` computes them on weighted nodes for any unit and any scheme;
-:func:`~symfield.meanfield.gaussian_erf_population` in closed form for erf units and Gaussian inputs.
+:func:`~symfield.meanfield.gaussian_erf_population` and :func:`~symfield.meanfield.gaussian_relu_population` in closed
+form for erf or ReLU units and Gaussian inputs.
 
 References:
     Maass & Fontbona 2024, Corollary 5 and Appendix D, arXiv 2405.19995v3.
@@ -129,6 +130,22 @@ class Population(ABC):
         full = torch.stack(columns, dim=-1).permute(1, 2, 0, 3)
         alone = torch.einsum("ij,iba->ibja", particle, self.curvature(z, directions))
         return n * (full - alone)
+
+    def check_smooth(self, z: Float[Tensor, "*r n p"]) -> None:
+        """Refuse clouds whose second derivatives do not exist or, as those of ReLU at nodes, are not seen.
+
+        Args:
+            z: cloud, float64 ``(*r, n, p)``.
+
+        Raises:
+            NotImplementedError: if the unit has a kink.
+        """
+        check_cloud(self.unit, z)
+        if getattr(getattr(self.unit, "activation", None), "name", None) == "relu":
+            raise NotImplementedError(
+                f"{self.unit!r} has a kink: the second derivative at nodes misses its share, which sits at the kink "
+                "itself; for Gaussian inputs use gaussian_relu_population, otherwise a smooth activation"
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,7 +35,6 @@ from symfield.meanfield.gradient_flow import Rate, pace_of, require_inside, velo
 from symfield.meanfield.population import Population, check_cloud
 from symfield.ode import Adaptive, solve, time_grid
 from symfield.typing import Float, Tensor
-from symfield.units import Unit
 
 __all__ = ["StabilityReport", "TransverseGrowth", "transverse_growth", "transverse_operator", "transverse_stability"]
 
@@ -181,7 +180,7 @@ def transverse_operator(
         >>> transverse_operator(teacher, population, line) > 0  # at the teacher itself: positive
         tensor([[True]])
     """
-    _check(z, population.unit, subspace, tau)
+    _check(z, population, subspace, tau)
     directions = subspace.complement().basis.to(z.device)
     n, q = len(z), directions.shape[1]
     full = population.coupling(z, directions) / n
@@ -217,7 +216,8 @@ def transverse_stability(
 
     Raises:
         ValueError: if the cloud is not in the subspace (the message gives the distance), or an argument is wrong.
-        NotImplementedError: if the unit has a kink (ReLU), whose curvature nodes cannot see.
+        NotImplementedError: if the unit has a kink (ReLU) whose curvature the population's nodes cannot see;
+            :func:`~symfield.meanfield.gaussian_relu_population` sees it, unless a weight vector is zero.
 
     Example:
         >>> from symfield.meanfield import gaussian_erf_population
@@ -233,7 +233,7 @@ def transverse_stability(
     References:
         Maass & Fontbona 2024, Theorem 5 and Proposition 4, arXiv 2405.19995v3.
     """
-    _check(z, population.unit, subspace, tau)
+    _check(z, population, subspace, tau)
     pace = pace_of(float(rate))(0.0)
     gradient = velocity(z, population, tau=tau)
     drift = float((gradient - subspace.project(gradient)).square().sum(-1).mean().sqrt())
@@ -297,7 +297,7 @@ def transverse_growth(
         >>> transverse_growth(start, apart, population, line, times=[0.0, 5.0, 10.0])
         TransverseGrowth(3 times up to t=10, largest amplification 29.94)
     """
-    _check(z0, population.unit, subspace, tau)
+    _check(z0, population, subspace, tau)
     if perturbation.shape[-2:] != z0.shape:
         raise ValueError(
             f"expected perturbations of shape (..., {tuple(z0.shape)}), received {tuple(perturbation.shape)}"
@@ -349,17 +349,13 @@ def _lowest(z: Tensor, population: Population, directions: Tensor, tau: float) -
     return torch.as_tensor(values).to(z), torch.as_tensor(vectors[:, 0].copy()).to(z).reshape(n, q)
 
 
-def _check(z: Tensor, unit: Unit, subspace: Subspace, tau: float) -> None:
+def _check(z: Tensor, population: Population, subspace: Subspace, tau: float) -> None:
     if z.ndim != 2:
         raise ValueError(f"expected one cloud (n, p), received {tuple(z.shape)}; ask about one run at a time")
-    check_cloud(unit, z)
+    check_cloud(population.unit, z)
     if not torch.isfinite(z).all():
         raise ValueError("expected a finite cloud, received NaN or infinity")
     if not (tau >= 0 and math.isfinite(tau)):
         raise ValueError(f"expected a finite tau >= 0, received {tau}")
     require_inside(z, subspace)
-    if getattr(getattr(unit, "activation", None), "name", None) == "relu":
-        raise NotImplementedError(
-            f"{unit!r} has a kink: the second derivative at nodes misses its share, which sits at the kink itself; use "
-            "a smooth activation, or closed-form kernels of ReLU units (a new Population beside gaussian_erf.py)"
-        )
+    population.check_smooth(z)
