@@ -21,7 +21,7 @@ from symfield.typing import Float, Tensor
 __all__ = ["expected_square_cosine"]
 
 _STEP, _LEFT, _RIGHT = 0.4, -26.0, 28.0
-_PIECE = 2**22
+_PIECE = 2**20
 
 
 def expected_square_cosine(

@@ -97,7 +97,7 @@ def link_moments(
     first, second = weight * y, weight * (y.square() + target.noise**2)
     if target.unrelated:
         first, second = torch.zeros_like(first), weight * target.variance
-    count = max(1, 2**23 // (2 * _INNER * len(z)))
+    count = max(1, 2**20 // (2 * _INNER * len(z)))
     parts = []
     for i in range(0, len(rho), count):
         part = slice(i, i + count)

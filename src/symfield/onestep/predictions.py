@@ -13,8 +13,8 @@ an aligned teacher needs n ∝ r₁^k (Euclidean) or r₂ r₁^{k-1} (covariance
 **Full form.** :func:`predicted_overlap` keeps what the closed form drops: the mean to all orders in ρ, the covariance
 of the gradient with its excess along the target, the chance overlap of the noise (so that n → 0 gives the null level),
 and the average of the ratio instead of the ratio of averages. The one assumption left is that gradients of n samples
-are Gaussian. With ``students`` the geometry of each neuron is exact as well; without, neurons are random and their law is
-the leading one in 1/r₁. It is for the correlation loss, or the square loss where f = 0.
+are Gaussian. With ``students`` the geometry of each neuron is exact as well; without, neurons are random and
+their law is the leading one in 1/r₁. It is for the correlation loss, or the square loss where f = 0.
 
 Status: all formulas here are derived here. They agree in their limits with published ones: isotropic data, n ~ d^k
 (Dandi et al. 2023, arXiv 2305.18270); spiked data with n ~ d, where a spike d^β suffices for β > 1 - 1/k (Ba et al.
@@ -217,8 +217,9 @@ def predicted_samples(
 ) -> SampleNeeds:
     """Samples until one step sees each direction: :func:`predicted_overlap` solved for n. Derived here.
 
-    For an aligned teacher n_half grows like r₁^k (Euclidean) and r₂ r₁^{k-1} (covariance), and n_weak like r₁^{k-1} in
-    both: exceeding chance is much easier than an overlap that stays when d grows.
+    For an aligned teacher n_half grows like r₁^k (Euclidean) and r₂ r₁^{k-1} (covariance): so many samples are needed
+    for an overlap that stays when d grows. n_weak is much less, r₁^{k-1} at most and often a handful: to exceed chance
+    twice is easy, also because noise weighted by labels leans towards the target (y² is large where |z| is).
 
     Args:
         target: what is learned, without runs axes.
