@@ -22,7 +22,7 @@ the mean over all directions of b of the gradient there (and what relu'(0) = 1/2
 References:
     Cho & Saul 2009, *Kernel methods for deep learning*, NeurIPS 22, Equations (3)–(6) (arc-cosine kernels, with factor
     2 for inputs that are Gaussian weights). The split into odd and even part, and ∇h: derived here.
-    Hajjar & Chizat 2023, *Symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771.
+    Hajjar & Chizat 2023, *On the symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771.
 """
 
 from __future__ import annotations
