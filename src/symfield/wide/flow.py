@@ -247,15 +247,16 @@ def wide_flow(
         inputs: law of X.
         times: increasing times ≥ 0 at which neurons are wanted.
         method: ``symfield.ode.Adaptive()`` (the default), or a fixed step such as ``symfield.ode.heun(0.1)``, which
-            keeps exact symmetries of a cloud to round-off.
+            keeps exact symmetries of a cloud to round-off. A :class:`~symfield.wide.SampledTarget`, whose force jumps,
+            needs a fixed step.
         dense: whether the trajectory can also be read between the times; keeps every step in memory.
 
     Returns:
         The trajectory. Neurons with ⟨b, X⟩ = 0 do not move, and are marked in ``dead``.
 
     Raises:
-        ValueError: if shapes do not fit, something is not finite, the times are not increasing, or every neuron of a
-            run is dead.
+        ValueError: if shapes do not fit, something is not finite, the times are not increasing, every neuron of a run
+            is dead, or the target is sampled and no method is given.
         ArithmeticError: if the flow blows up (a fixed step that is too long), or the solver gives up.
 
     Example:
@@ -269,6 +270,11 @@ def wide_flow(
         True
     """
     require_problem(neurons, target, inputs)
+    if method is None and not target.smooth:
+        raise ValueError(
+            f"expected method= for {target!r}, whose force jumps where a neuron's boundary crosses a node, so that an "
+            "adaptive method stalls; pass a fixed step, method=symfield.ode.heun(0.1)"
+        )
     dead = ~_alive(neurons.b, inputs)
     if bool(dead.all(dim=-1).any()):
         raise ValueError("expected a living neuron, b != 0, in every run, received a run of dead ones: it cannot learn")

@@ -38,6 +38,7 @@ from symfield.wide.targets import Radial, ReLUTeacher, Target
 __all__ = ["Symmetries", "Symmetry", "SymmetryError", "closed_under", "preserved_symmetries", "symmetry_error"]
 
 _ORTHOGONAL = 1e-9
+_RESOLVED = 10.0  # roots of machine epsilon
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -226,9 +227,9 @@ def symmetry_error(
 ) -> SymmetryError:
     """How far neurons are from closed under (a, b) ↦ (s a, T b), and f from f∘T = s f; exactly, without samples.
 
-    The distance of predictors is the smaller of two numbers: that of the kernels, a difference of squares that
-    resolves about 1e-8 |f|; and, where neurons and images match one to one, the triangle inequality over the pairs,
-    which resolves round-off.
+    The kernels give the distance of predictors as the root of a difference of squares, which resolves about
+    1e-8 (1/m) Σ_j |a_j||b_j|. Below ten times this, and where neurons and images match one to one, the triangle
+    inequality over the pairs takes its place: an upper bound that resolves round-off.
 
     Args:
         neurons: a cloud; a trajectory's neurons give one number for each time.
@@ -262,8 +263,10 @@ def symmetry_error(
         apart = torch.cdist(there, here, compute_mode="donot_use_mm_for_euclid_dist")
         forth, back = apart.min(dim=-1), apart.min(dim=-2)
         cloud = torch.maximum(forth.values.amax(-1), back.values.amax(-1))
-        by_pairs = _paired(here, there, forth.indices, law)
-        return torch.stack([torch.minimum(_difference(a, b, matrix, s, law), by_pairs), cloud], dim=-1)
+        by_pairs, by_kernels = _paired(here, there, forth.indices, law), _difference(a, b, matrix, s, law)
+        floor = _RESOLVED * (a.abs() * law.whiten(b).norm(dim=-1)).mean(-1) * torch.finfo(b.dtype).eps ** 0.5
+        unresolved = (by_kernels < floor) & by_pairs.isfinite()
+        return torch.stack([torch.where(unresolved, by_pairs, by_kernels), cloud], dim=-1)
 
     values = over_runs(both, neurons)
     return SymmetryError(values[..., 0], values[..., 1])

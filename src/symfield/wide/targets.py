@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from scipy.special import hyp2f1
@@ -44,9 +45,11 @@ class Target(ABC):
 
     Attributes:
         dim: d.
+        smooth: whether the force is continuous in b away from 0, as an adaptive method in time needs.
     """
 
     dim: int
+    smooth: ClassVar[bool] = True
 
     @abstractmethod
     def __call__(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
