@@ -1,5 +1,7 @@
 """Symmetries of the parameters of a model at fixed function: derived, certified, applied.
 
+- :func:`symmetries`: from a module and an example to its :class:`ParameterSymmetry`, with a :class:`Report`;
+- :func:`trace`, :func:`derive`, :func:`certify`: the steps, from :class:`ParameterGraph` to certificate;
 - :class:`ParameterSymmetry`: a product of factors with the tensors and axes they move; elements are plain dicts;
 - :class:`Permutation`, :class:`PositiveScale`, :class:`Sign`, :class:`Orthogonal`, :class:`Conformal`,
   :class:`GeneralLinear`: the factors;
@@ -7,6 +9,8 @@
 """
 
 from symfield.weightspace.assignment import Assignment, assign
+from symfield.weightspace.certify import certify
+from symfield.weightspace.derive import derive, symmetries
 from symfield.weightspace.factors import (
     Conformal,
     Factor,
@@ -16,10 +20,26 @@ from symfield.weightspace.factors import (
     PositiveScale,
     Sign,
 )
+from symfield.weightspace.graph import Node, ParameterGraph, TensorInfo
 from symfield.weightspace.layout import Concat, Layout, Move, Piece, Product, map_blocks, pieces
+from symfield.weightspace.report import Check, Fixed, Report, Unknown
 from symfield.weightspace.symmetry import Element, Face, ParameterSymmetry, Slot
+from symfield.weightspace.tracing import Example, Untraceable, trace
 
 __all__ = [
+    "symmetries",
+    "trace",
+    "derive",
+    "certify",
+    "Example",
+    "Untraceable",
+    "ParameterGraph",
+    "Node",
+    "TensorInfo",
+    "Report",
+    "Check",
+    "Fixed",
+    "Unknown",
     "ParameterSymmetry",
     "Element",
     "Slot",

@@ -2,8 +2,8 @@
 
 A factor acts on one hidden space of n units. When every unit of other spaces, its *base*, has an element of its own
 (one permutation of channels in each head, one matrix for each head), an element is an array over the base: a wreath
-product with the permutations of the base. Elements are plain tensors, ``(*base, n)`` for permutations, scales and signs and
-``(*base, n, n)`` for matrices.
+product with the permutations of the base. Elements are plain tensors: ``(*base, n)`` for permutations, scales and
+signs, ``(*base, n, n)`` for matrices.
 """
 
 from __future__ import annotations

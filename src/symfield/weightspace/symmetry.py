@@ -162,7 +162,7 @@ class ParameterSymmetry:
             found = self.slots(factor.name)
             shown = [_slot_text(slot) for slot in found[:slots]]
             more = [f"and {len(found) - slots} more"] if len(found) > slots else []
-            base = f" over {', '.join(factor.base)}" if factor.base else ""
+            base = f" over {', '.join(name.rsplit('.')[-1] for name in factor.base)}" if factor.base else ""
             rows.append((factor.name, factor.group + base, ", ".join([*shown, *more])))
         widths = [max(len(row[i]) for row in rows) for i in range(2)]
         lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows]

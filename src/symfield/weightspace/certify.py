@@ -1,0 +1,231 @@
+"""The certificate: every factor is applied at random, and the output must not change.
+
+A freshly initialised model hides errors, because its biases are zero and its gains one. So the tests run at generic
+parameters: those of the model, each multiplied and shifted by noise; the inputs are several draws like the example.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from symfield import random
+from symfield.typing import Generator, Tensor
+from symfield.weightspace.layout import Concat as _Concat
+from symfield.weightspace.layout import Piece, Product
+from symfield.weightspace.report import Check
+from symfield.weightspace.symmetry import ParameterSymmetry
+from symfield.weightspace.tracing import Example, _quiet, arguments
+
+__all__ = ["certify"]
+
+
+def certify(
+    model: nn.Module,
+    example: Example,
+    symmetry: ParameterSymmetry,
+    *,
+    inputs: int = 3,
+    generator: Generator | None = None,
+) -> ParameterSymmetry:
+    """Test every factor of a symmetry, and leave out those that change the output.
+
+    Each factor is drawn at random and applied at generic parameters near those of the model, in eval mode and float64;
+    at the end an element of the whole group is applied at the model's own parameters. Inputs are the example and random
+    tensors like it; integers stay in the range of the example.
+
+    Args:
+        model: the module; it is copied.
+        example: as in :func:`symmetries`.
+        symmetry: what to test.
+        inputs: number of inputs of each test.
+        generator: source of randomness; seed 0 when absent, so that a certificate can be repeated.
+
+    Returns:
+        The symmetry with a certificate in its report.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from symfield.weightspace import symmetries
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> derived = symmetries(model, torch.zeros(3, 4), certificate=False)
+        >>> certify(model, torch.zeros(3, 4), derived).report.certified
+        True
+    """
+    generator = random.generator(0) if generator is None else generator
+    bench = _Bench(model, example, symmetry, inputs, generator)
+    checks: list[Check] = []
+    rejected: list[Check] = []
+    generic = bench.generic()
+    reference = bench.outputs(generic, {})
+    tolerance = bench.tolerance(generic, reference)
+    for factor in symmetry.factors:
+        element = {factor.name: factor.random_element(generator=generator)}
+        check = Check(factor.name, bench.change(generic, element, reference), tolerance, inputs)
+        (checks if check.passed else rejected).append(check)
+    result = symmetry if not rejected else _without(symmetry, [check.factor for check in rejected])
+    own = bench.outputs(bench.params, {})
+    element = result.random_element(generator=generator)
+    try:
+        error = bench.change(bench.params, element, own)
+    except ValueError:  # a gain of the model is zero, where its factor is not defined
+        error = bench.change(generic, element, reference)
+    whole = Check("all", error, bench.tolerance(bench.params, own), inputs)
+    (checks if whole.passed else rejected).append(whole)
+    if rejected:
+        warnings.warn(
+            f"internal error: {', '.join(f'{c.factor} ({c.error:.1e})' for c in rejected)} changed the output of "
+            f"{type(model).__name__} and is left out; please report this model",
+            stacklevel=2,
+        )
+    if not whole.passed:
+        result = _without(result, [factor.name for factor in result.factors])
+    return replace(result, report=replace(symmetry.report, checks=tuple(checks), rejected=tuple(rejected)))
+
+
+class _Bench:
+    """A copy of the model in float64 with inputs, to evaluate at given parameters."""
+
+    def __init__(
+        self, model: nn.Module, example: Example, symmetry: ParameterSymmetry, inputs: int, generator: Generator
+    ) -> None:
+        self.symmetry, self.generator = symmetry, generator
+        self.model = copy.deepcopy(model).eval()
+        args, kwargs = arguments(example)
+        self.flat, self.spec = pytree.tree_flatten((args, kwargs))
+        self.double = True
+        try:
+            self.model = self.model.double()
+            self._evaluate(self._state(), self._double(self.flat))
+        except (RuntimeError, TypeError, ValueError):
+            self.model, self.double = copy.deepcopy(model).eval(), False
+        self.params = self._state()
+        self.inputs = [self._draw(i) for i in range(inputs)]
+
+    def _state(self) -> dict[str, Tensor]:
+        names = set(self.symmetry.shapes)
+        return {name: tensor.detach() for name, tensor in self.model.state_dict().items() if name in names}
+
+    def _double(self, flat: Sequence[Any]) -> list[Any]:
+        return [x.double() if isinstance(x, Tensor) and x.is_floating_point() and self.double else x for x in flat]
+
+    def _draw(self, i: int) -> list[Any]:
+        """The example itself, then draws with its mean and spread; integers with its values in another order."""
+        if i == 0:
+            return self._double(self.flat)
+        drawn: list[Any] = []
+        for item in self._double(self.flat):
+            if not isinstance(item, Tensor) or item.dtype == torch.bool or item.numel() == 0:
+                drawn.append(item)
+            elif item.is_floating_point() and item.max() == item.min() and item.max() == 1:
+                drawn.append(item)  # a mask
+            elif item.is_floating_point():
+                spread = item.std(correction=0) if item.numel() > 1 else item.abs().max()
+                noise = random.normal(item.shape, generator=self.generator, like=item)
+                drawn.append(item.mean() + noise * (spread if spread > 0 else 1.0))
+            elif item.is_complex() or item.max() == item.min():
+                drawn.append(item)
+            else:
+                values = item.flatten()
+                chosen = torch.randint(values.numel(), item.shape, generator=self.generator).to(item.device)
+                drawn.append(values[chosen])
+        return drawn
+
+    def generic(self) -> dict[str, Tensor]:
+        """Parameters multiplied by e^{0.2 ξ} and shifted by a tenth of their spread; buffers only multiplied."""
+        trained = {name for name, _ in self.model.named_parameters(remove_duplicate=False)}
+        moved = {}
+        for name, tensor in self.params.items():
+            if not tensor.is_floating_point():
+                moved[name] = tensor
+                continue
+            factor = random.normal(tensor.shape, generator=self.generator, like=tensor, std=0.2).exp()
+            shift = random.normal(tensor.shape, generator=self.generator, like=tensor)
+            spread = 0.1 * tensor.square().mean().sqrt().clamp(0.1, 1.0) if tensor.numel() else 0.0
+            moved[name] = tensor * factor + (spread * shift if name in trained else 0.0)
+        return moved
+
+    def outputs(self, params: Mapping[str, Tensor], element: Mapping[str, Tensor]) -> list[list[Tensor]]:
+        """Outputs on all inputs; freed inputs and outputs are moved along."""
+        found = []
+        for flat in self.inputs:
+            places = [i for i, item in enumerate(flat) if isinstance(item, Tensor)]
+            tensors = {f"input.{k}": flat[i] for k, i in enumerate(places)}
+            freed = {name: value for name, value in tensors.items() if name in self.symmetry.shapes}
+            filled = list(flat)
+            moved = self.symmetry.apply({**params, **freed}, element)
+            for k, i in enumerate(places):
+                filled[i] = moved.pop(f"input.{k}", filled[i])
+            found.append(self._evaluate(moved, filled))
+        return found
+
+    def change(
+        self, params: Mapping[str, Tensor], element: Mapping[str, Tensor], reference: Sequence[Sequence[Tensor]]
+    ) -> float:
+        """Largest relative change of an output under an element."""
+        worst = 0.0
+        for new, old in zip(self.outputs(params, element), reference, strict=True):
+            for k, (a, b) in enumerate(zip(new, old, strict=True)):
+                name = f"output.{k}"
+                freed = name in self.symmetry.shapes
+                expected = self.symmetry.apply({**params, name: b}, element)[name] if freed else b
+                worst = max(worst, _relative(a, expected))
+        return worst
+
+    def tolerance(self, params: Mapping[str, Tensor], reference: Sequence[Sequence[Tensor]]) -> float:
+        """What round-off explains: a thousand times the answer to a disturbance of a few units in the last place.
+
+        Models that compute some part in float32 whatever the dtype of their weights answer with float32 noise.
+        """
+        eps = 1e-14 if self.double else 1e-6
+        disturbed = {
+            name: tensor * (1 + eps * random.normal(tensor.shape, generator=self.generator, like=tensor))
+            if tensor.is_floating_point()
+            else tensor
+            for name, tensor in params.items()
+        }
+        answer = self.change(disturbed, {}, reference)
+        floor = 1e-10 if self.double else 1e-4
+        return min(max(floor, 1000 * answer), 1e-3)
+
+    def _evaluate(self, params: Mapping[str, Tensor], flat: Sequence[Any]) -> list[Tensor]:
+        args, kwargs = pytree.tree_unflatten(list(flat), self.spec)
+        with _quiet(self.model), torch.no_grad():
+            output = torch.func.functional_call(self.model, dict(params), args, kwargs, tie_weights=True)
+        return [item for item in pytree.tree_leaves(output) if isinstance(item, Tensor)]
+
+
+def _relative(a: Tensor, b: Tensor) -> float:
+    if a.shape != b.shape:
+        return float("inf")
+    if not a.is_floating_point():
+        return float((a != b).double().mean()) if a.numel() else 0.0
+    finite = b.isfinite()
+    if not bool((a.isfinite() == finite).all()):
+        return float("inf")
+    a, b = a[finite], b[finite]
+    scale = b.norm().item()
+    return (a - b).norm().item() / scale if scale > 0 else a.norm().item()
+
+
+def _without(symmetry: ParameterSymmetry, names: Sequence[str]) -> ParameterSymmetry:
+    """The symmetry without some factors, and without those whose base they permute."""
+    gone = {symmetry[name].name for name in names}
+    factors = tuple(factor for factor in symmetry.factors if factor.name not in gone)
+
+    def stripped(layout: Any) -> Any:
+        if isinstance(layout, Piece):
+            return replace(layout, moves=tuple(move for move in layout.moves if move.factor not in gone))
+        parts = tuple(stripped(part) for part in layout.parts)
+        return Product(parts) if isinstance(layout, Product) else _Concat(parts)
+
+    layouts = {name: tuple(stripped(layout) for layout in axes) for name, axes in symmetry.layouts.items()}
+    return replace(symmetry, factors=factors, layouts=layouts)

@@ -1,0 +1,196 @@
+"""The symmetry of a model: trace, infer, solve, name, certify."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import nn
+
+from symfield.weightspace.certify import certify
+from symfield.weightspace.factors import (
+    Conformal,
+    Factor,
+    GeneralLinear,
+    Orthogonal,
+    Permutation,
+    PositiveScale,
+    Sign,
+)
+from symfield.weightspace.graph import ParameterGraph
+from symfield.weightspace.inference import Inference
+from symfield.weightspace.layout import Concat, Layout, Move, Piece, Product
+from symfield.weightspace.report import Fixed, Report, Unknown
+from symfield.weightspace.rules import RULES, prepare
+from symfield.weightspace.solve import Found, Gauge, solve
+from symfield.weightspace.spaces import Axis, Space, Tree
+from symfield.weightspace.symmetry import ParameterSymmetry
+from symfield.weightspace.tracing import Example, trace
+
+__all__ = ["derive", "symmetries"]
+
+Frame = tuple[int, tuple[tuple[str, int], ...]]
+
+MATRICES: dict[str, tuple[type[Factor], str]] = {
+    "general": (GeneralLinear, "linear"),
+    "orthogonal": (Orthogonal, "orthogonal"),
+    "plane": (Conformal, "rotary"),
+}
+
+
+def symmetries(
+    model: nn.Module,
+    example: Example,
+    *,
+    free: Mapping[str, Sequence[int]] | None = None,
+    certificate: bool = True,
+) -> ParameterSymmetry:
+    """Which transformations of the parameters leave the function of a model unchanged, derived and tested.
+
+    Args:
+        model: any module that ``torch.export`` can trace; it is not modified.
+        example: one tensor, a tuple of positional arguments, or a dict of keyword arguments. The
+            shapes are those of the graph; the result holds for all batch sizes that take the same path.
+        free: axes of inputs and outputs that may move, such as ``{"input.0": (1,)}``; all others are fixed.
+        certificate: test every factor with random elements on several inputs, see :class:`Report`; a factor that
+            changes the output is left out with a warning.
+
+    Returns:
+        The symmetry, with its report.
+
+    Raises:
+        Untraceable: if the model cannot be written as a graph.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> print(symmetries(model, torch.zeros(3, 4)))
+        factor         group  moves
+        permutation:0  S_8    0.weight.0, 0.bias.0, 2.weight.1
+        scale:0        R+^8   0.weight.0, 0.bias.0, 2.weight.1^-1
+        2 factors, continuous dimension 8, log order 10.6, 96.6 % of entries free to move
+    """
+    symmetry = derive(trace(model, example), free=free)
+    return certify(model, example, symmetry) if certificate else symmetry
+
+
+def derive(graph: ParameterGraph, *, free: Mapping[str, Sequence[int]] | None = None) -> ParameterSymmetry:
+    """The symmetry of a graph, without a test.
+
+    Args:
+        graph: from :func:`trace`.
+        free: axes of inputs and outputs that may move; all others are fixed.
+
+    Returns:
+        The symmetry; its report holds no certificate.
+
+    Raises:
+        KeyError: if ``free`` names an input or output that the graph does not have.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> graph = trace(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)), torch.zeros(3, 4))
+        >>> derive(graph)
+        ParameterSymmetry(permutation:0: S_8, sign:0: Z2^8)
+    """
+    known = {f"input.{i}" for i in range(len(graph.inputs))} | {f"output.{i}" for i in range(len(graph.outputs))}
+    for name in free or {}:
+        if name not in known:
+            raise KeyError(f"free names {name!r}; the graph has {sorted(known)}")
+    inference = Inference(graph, free or {})
+    prepare(inference)
+    inference.run(RULES)
+    return _Naming(graph, inference, solve(inference)).symmetry()
+
+
+class _Naming:
+    """Spaces get the name of the first tensor that shows them; gauges become factors and moves."""
+
+    def __init__(self, graph: ParameterGraph, inference: Inference, found: Found) -> None:
+        self.graph, self.inference, self.found = graph, inference, found
+        self.names: dict[Space, str] = {}
+        self.order = [name for name in (*graph.tensors, *inference.tensors) if name in inference.tensors]
+        self.order = list(dict.fromkeys(self.order))
+
+    def symmetry(self) -> ParameterSymmetry:
+        self._name()
+        moves: dict[Axis, list[Move]] = {}
+        factors: list[Factor] = []
+        for space in self.names:
+            if space in self.found.gauges:
+                factors += self._factors(self.found.gauges[space], moves)
+        layouts = {name: tuple(self._layout(tree, moves) for tree in self.found.trees[name]) for name in self.order}
+        shapes = {name: self.inference.tensors[name].shape for name in self.order}
+        fixed = [item for name in self.graph.tensors for item in self._fixed(name)]
+        unknown = tuple(Unknown(op, tuple(modules)) for op, modules in self.inference.unknown.items())
+        report = Report(self.graph.source, tuple(fixed), unknown, tuple(self.inference.notes))
+        return ParameterSymmetry(tuple(factors), layouts, shapes, dict(self.graph.aliases), report)
+
+    def _name(self) -> None:
+        taken: set[str] = set()
+        for name in self.order:
+            short = name
+            for end in (".weight", ".bias", "_weight", "_bias"):
+                short = short.removesuffix(end)
+            for tree in self.found.trees[name]:
+                for leaf in _leaves(tree):
+                    space = leaf.space.find()
+                    if space in self.names:
+                        continue
+                    text = f"{short}.{space.hint}" if space.hint else short
+                    candidates = [text, *(f"{text}:{i}" for i in range(1, 10**6))]
+                    self.names[space] = next(candidate for candidate in candidates if candidate not in taken)
+                    taken.add(self.names[space])
+
+    def _factors(self, gauge: Gauge, moves: dict[Axis, list[Move]]) -> list[Factor]:
+        space, name = gauge.space, self.names[gauge.space]
+        base = tuple(self.names[other] for other in gauge.base)
+        shape = tuple(other.size for other in gauge.base)
+        made: list[Factor] = []
+
+        def add(kind: type[Factor], label: str, exponents: Mapping[Axis, Frame]) -> None:
+            factor = kind(label, name, space.size, base, shape)
+            made.append(factor)
+            for axis, (power, gains) in exponents.items():
+                moves.setdefault(axis, []).append(Move(label, power, gains))
+
+        if gauge.permutes:
+            everywhere = {leaf for name in self.order for tree in self.found.trees[name] for leaf in _leaves(tree)}
+            add(Permutation, f"permutation:{name}", {a: (1, ()) for a in everywhere if a.space.find() is space})
+        if gauge.matrix:
+            kind, word = MATRICES[gauge.matrix]
+            add(kind, f"{word}:{name}", gauge.frames)
+        for kind, word, solutions in ((PositiveScale, "scale", gauge.scales), (Sign, "sign", gauge.signs)):
+            for i, exponents in enumerate(solutions):
+                label = f"{word}:{name}" if len(solutions) == 1 else f"{word}:{name}@{self._tensor_of(exponents)}"
+                label = label if all(label != factor.name for factor in made) else f"{label}:{i}"
+                add(kind, label, {axis: (power, ()) for axis, power in exponents.items()})
+        return made
+
+    def _tensor_of(self, exponents: Mapping[Axis, int]) -> str:
+        """The first tensor in which a scale acts, to tell several scales of one space apart."""
+        for name in self.order:
+            if any(leaf in exponents for tree in self.found.trees[name] for leaf in _leaves(tree)):
+                return name.removesuffix(".weight")
+        return ""
+
+    def _layout(self, tree: Tree, moves: Mapping[Axis, list[Move]]) -> Layout:
+        if isinstance(tree, Axis):
+            return Piece(self.names[tree.space.find()], tree.size, tuple(moves.get(tree, ())))
+        parts = tuple(self._layout(part, moves) for part in tree[1])
+        return Product(parts) if tree[0] == "product" else Concat(parts)
+
+    def _fixed(self, name: str) -> list[Fixed]:
+        found: dict[tuple[int, str], int] = {}
+        for dim, tree in enumerate(self.found.trees[name]):
+            for leaf in _leaves(tree):
+                space = leaf.space.find()
+                if space not in self.found.gauges and space.size > 1:
+                    key = (dim, space.pinned or "no symmetry fits all operators that it meets")
+                    found[key] = found.get(key, 0) + space.size
+        return [Fixed(name, dim, size, reason) for (dim, reason), size in found.items()]
+
+
+def _leaves(tree: Tree) -> list[Axis]:
+    return [tree] if isinstance(tree, Axis) else [leaf for part in tree[1] for leaf in _leaves(part)]
