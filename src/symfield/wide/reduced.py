@@ -237,6 +237,9 @@ def low_dimensional_flow(
 ) -> ReducedTrajectory:
     """Follow reduced neurons (a, b_H, ρ): the flow of clouds in R^d that are invariant under rotations of H^⊥.
 
+    Balanced neurons, |a| = |b|, and those with |b| > |a| never reach b = 0. One with |a| > |b| may, in finite time, and
+    the flow has a corner there, at which an adaptive method takes ever smaller steps: give it a fixed step instead.
+
     Args:
         neurons: reduced neurons at t = 0, for example :func:`sphere_reduced`.
         target: f* on R^d, invariant under rotations of H^⊥: a ReLU teacher with weights in H, ``Radial``, or any
