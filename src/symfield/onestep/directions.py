@@ -32,7 +32,8 @@ def aligned(covariance: Covariance, k: int = 1) -> Float[Tensor, "k d"]:
         >>> aligned(PowerLaw(3, 1.0)).tolist()
         [[1.0, 0.0, 0.0]]
     """
-    return _eigenvectors(covariance, k)[:k]
+    _require_count(k, covariance)
+    return _eigenvectors(covariance, range(k))
 
 
 def tail(covariance: Covariance, k: int = 1) -> Float[Tensor, "k d"]:
@@ -53,7 +54,8 @@ def tail(covariance: Covariance, k: int = 1) -> Float[Tensor, "k d"]:
         >>> tail(PowerLaw(3, 1.0)).tolist()
         [[0.0, 0.0, 1.0]]
     """
-    return _eigenvectors(covariance, k)[covariance.dim - k :]
+    _require_count(k, covariance)
+    return _eigenvectors(covariance, range(covariance.dim - k, covariance.dim))
 
 
 def random_directions(
@@ -122,9 +124,10 @@ def decorrelated(w: Float[Tensor, "..."], covariance: Covariance) -> Float[Tenso
     return torch.stack(found, dim=-2)
 
 
-def _eigenvectors(covariance: Covariance, k: int) -> Tensor:
-    _require_count(k, covariance)
-    return covariance.from_eigenbasis(torch.eye(covariance.dim, dtype=torch.float64))
+def _eigenvectors(covariance: Covariance, places: range) -> Tensor:
+    coordinates = torch.zeros(len(places), covariance.dim, dtype=torch.float64)
+    coordinates[torch.arange(len(places)), torch.tensor(places)] = 1
+    return covariance.from_eigenbasis(coordinates)
 
 
 def _require_count(k: int, covariance: Covariance) -> None:
