@@ -77,7 +77,7 @@ def arc_cosine(
         Cho & Saul 2009, Equation (6).
     """
     left, right, out = _prepare(b, c, inputs)
-    rows = [left_ @ right.mT / 4 + _even(left_, right) / (2 * math.pi) for left_ in _pieces(left, right)]
+    rows = [piece @ right.mT / 4 + _even(piece, right) / (2 * math.pi) for piece in _pieces(left, right)]
     return torch.cat(rows, dim=-2).to(out)
 
 
@@ -159,7 +159,7 @@ def arc_cosine_pullback(
         [[2.0, 0.0], [0.0, 1.0]]
     """
     left, right, out = _prepare(b, c, inputs, covectors)
-    if covectors.ndim < 2 or covectors.shape[-2] != left.shape[-2]:
+    if covectors.shape[-2:-1] != left.shape[-2:-1]:
         expected = f"(..., {left.shape[-2]}, {right.shape[-2]})"
         raise ValueError(f"expected covectors {expected}, received {tuple(covectors.shape)}")
     u = covectors.to(right.dtype)
@@ -188,8 +188,7 @@ def absolute_kernel(
         tensor([[1.5708, 1.0000]], dtype=torch.float64)
     """
     left, right, out = _prepare(b, c, inputs)
-    rows = [_even(left_, right) * (2 / math.pi) for left_ in _pieces(left, right)]
-    return torch.cat(rows, dim=-2).to(out)
+    return torch.cat([_even(piece, right) * (2 / math.pi) for piece in _pieces(left, right)], dim=-2).to(out)
 
 
 def absolute_kernel_gradient(
@@ -233,9 +232,9 @@ def profile(cosine: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         >>> profile(torch.tensor([-1.0, 1.0]))
         tensor([0.0000, 0.5000])
     """
-    r = _upcast(cosine)
+    r = cosine.to(_working(cosine.dtype))
     clipped = r + (r.clamp(-1, 1) - r).detach()
-    return (clipped / 4 + _Even.apply(r) / (2 * math.pi)).to(cosine.dtype)
+    return (clipped / 4 + _Even.of(r) / (2 * math.pi)).to(cosine.dtype)
 
 
 def profile_slope(cosine: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -251,16 +250,18 @@ def profile_slope(cosine: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         >>> profile_slope(torch.tensor([-1.0, 0.0, 1.0]))
         tensor([0.0000, 0.2500, 0.5000])
     """
-    return (0.25 + _Arcsine.apply(_upcast(cosine)) / (2 * math.pi)).to(cosine.dtype)
+    return (0.25 + _Arcsine.of(cosine.to(_working(cosine.dtype))) / (2 * math.pi)).to(cosine.dtype)
 
 
 class _OfCosine(torch.autograd.Function):
-    """An elementwise function of r, clipped to [−1, 1], whose derivative is another one.
-
-    Clipping is for round-off alone and is no part of the derivatives: those of r must not vanish at ±1.
-    """
+    """An elementwise function of r, clipped against round-off; derivatives do not know that (r' matters at ±1)."""
 
     generate_vmap_rule = True
+
+    @classmethod
+    def of(cls, r: Tensor) -> Tensor:
+        """The function, recorded for autograd only where gradients are wanted."""
+        return cls.apply(r) if torch.is_grad_enabled() else cls.forward(r)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -277,7 +278,7 @@ class _Even(_OfCosine):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad * _Arcsine.apply(*ctx.saved_tensors)
+        return grad * _Arcsine.of(*ctx.saved_tensors)
 
 
 class _Arcsine(_OfCosine):
@@ -319,7 +320,7 @@ def _cosecant(r: Tensor) -> Tensor:
 def _even(left: Tensor, right: Tensor) -> Tensor:
     """The matrix h(b_i, c_j)."""
     (p, u), (q, v) = _polar(left), _polar(right)
-    return p * q.mT * _Even.apply(_cosines(u, v))
+    return p * q.mT * _Even.of(_cosines(u, v))
 
 
 def _even_gradient(left: Tensor, right: Tensor, w: Tensor) -> Tensor:
@@ -328,9 +329,9 @@ def _even_gradient(left: Tensor, right: Tensor, w: Tensor) -> Tensor:
     forces, lengths = w * right, w * q
     rows = []
     for piece in _pieces(left, right):
-        _, u = _polar(piece)
+        u = _polar(piece)[1]
         r = _cosines(u, v)
-        rows.append(_Arcsine.apply(r) @ forces + (_Sine.apply(r) @ lengths) * u)
+        rows.append(_Arcsine.of(r) @ forces + (_Sine.of(r) @ lengths) * u)
     return torch.cat(rows, dim=-2)
 
 
@@ -340,9 +341,9 @@ def _even_pullback(left: Tensor, right: Tensor, covectors: Tensor) -> Tensor:
     rows, start = [], 0
     for piece in _pieces(left, right):
         u = covectors[..., start : start + piece.shape[-2], :]
-        _, direction = _polar(piece)
+        direction = _polar(piece)[1]
         r = _cosines(direction, v)
-        rows.append((u * _Arcsine.apply(r)) @ right + ((u * _Sine.apply(r)) @ q) * direction)
+        rows.append((u * _Arcsine.of(r)) @ right + ((u * _Sine.of(r)) @ q) * direction)
         start += piece.shape[-2]
     return torch.cat(rows, dim=-2)
 
@@ -363,7 +364,8 @@ def _polar(w: Tensor) -> tuple[Tensor, Tensor]:
 
 def _pieces(left: Tensor, right: Tensor) -> Iterator[Tensor]:
     """Rows, such that a block of pairs stays small."""
-    pairs = math.prod(torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])) * right.shape[-2]
+    runs, others = left.shape[:-2], right.shape[:-2]
+    pairs = math.prod(runs if runs == others else torch.broadcast_shapes(runs, others)) * right.shape[-2]
     limit = _PAIRS_CPU if left.device.type == "cpu" else _PAIRS
     yield from left.split(max(1, limit // max(pairs, 1)), dim=-2)
 
@@ -384,15 +386,13 @@ def _prepare(
         if weights.ndim < 1 or weights.shape[-1] != c.shape[-2]:
             raise ValueError(f"expected {c.shape[-2]} weights (..., m), received {tuple(weights.shape)}")
         out = torch.promote_types(out, weights.dtype)
-    working = torch.promote_types(out, torch.float32)
-    left, right = b.to(working), c.to(working)
+    left, right = b.to(_working(out)), c.to(_working(out))
     return (left, right, out) if inputs is None else (inputs.whiten(left), inputs.whiten(right), out)
 
 
 def _pull(gradient: Tensor, inputs: Inputs | None) -> Tensor:
-    """Gradients in whitened weight vectors as gradients in weight vectors."""
     return gradient if inputs is None else inputs.whiten(gradient)
 
 
-def _upcast(cosine: Tensor) -> Tensor:
-    return cosine.to(torch.promote_types(cosine.dtype, torch.float32))
+def _working(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
