@@ -11,12 +11,16 @@ from symfield.onestep.alignment import (
     initial_overlap,
     null_overlap,
     overlaps,
+    sample_crossing,
 )
+from symfield.onestep.baselines import FeatureReadout, random_features_readout, trained_readout
 from symfield.onestep.cosines import expected_square_cosine
 from symfield.onestep.covariances import Covariance, Given, Isotropic, PowerLaw, Spiked, estimated
+from symfield.onestep.diagnosis import Diagnosis, Expectation, diagnose
 from symfield.onestep.directions import aligned, decorrelated, random_directions, tail
 from symfield.onestep.kernel_ridge import KernelRidge, ReLUKernel, kernel_ridge
 from symfield.onestep.links import Link, function_link, gaussian_panels, hermite_link, hermite_values
+from symfield.onestep.measured import Measured, measure_readouts
 from symfield.onestep.moments import GradientMoments, gradient_moments, link_moments
 from symfield.onestep.predictions import (
     GradientConstants,
@@ -48,8 +52,10 @@ from symfield.onestep.students import Students, random_students
 from symfield.onestep.targets import Stream, Target
 
 __all__ = [
-    "SMALLEST_SAMPLE",
     "Covariance",
+    "Diagnosis",
+    "Expectation",
+    "FeatureReadout",
     "Given",
     "GradientConstants",
     "GradientMoments",
@@ -59,12 +65,14 @@ __all__ = [
     "LeadingOrder",
     "Link",
     "Loss",
+    "Measured",
     "Overlaps",
     "PowerLaw",
     "ReLUKernel",
     "Ridge",
     "RidgeReadout",
     "Rule",
+    "SMALLEST_SAMPLE",
     "SampleNeeds",
     "Signal",
     "Spectrum",
@@ -77,6 +85,7 @@ __all__ = [
     "batch_normalised",
     "correlation_loss",
     "decorrelated",
+    "diagnose",
     "estimated",
     "expected_square_cosine",
     "function_link",
@@ -93,6 +102,7 @@ __all__ = [
     "lambda_grid",
     "leading_order",
     "link_moments",
+    "measure_readouts",
     "neuron_gradients",
     "null_overlap",
     "overlaps",
@@ -100,11 +110,14 @@ __all__ = [
     "predicted_overlap",
     "predicted_samples",
     "random_directions",
+    "random_features_readout",
     "random_students",
     "ridge_readout",
+    "sample_crossing",
     "signal",
     "spectrum",
     "spherical",
     "square_loss",
     "tail",
+    "trained_readout",
 ]
