@@ -12,7 +12,10 @@ exceeds twice the null.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -23,7 +26,15 @@ from symfield.onestep.step import GradientStep
 from symfield.onestep.targets import Target
 from symfield.typing import Float, Tensor
 
-__all__ = ["SMALLEST_SAMPLE", "Overlaps", "SquareCosines", "initial_overlap", "null_overlap", "overlaps"]
+__all__ = [
+    "SMALLEST_SAMPLE",
+    "Overlaps",
+    "SquareCosines",
+    "initial_overlap",
+    "null_overlap",
+    "overlaps",
+    "sample_crossing",
+]
 
 #: Overlaps of fewer samples than this say more about single samples than about the target.
 SMALLEST_SAMPLE = 16
@@ -170,6 +181,37 @@ def initial_overlap(target: Target) -> SquareCosines:
         (0.0025, 0.29)
     """
     return SquareCosines(_expected(target, 0.0, 0.0), _expected(target, 0.5, 1.0))
+
+
+def sample_crossing(n: Sequence[float], overlap: Sequence[float], level: float = 0.5) -> float:
+    """The n at which a measured curve first crosses a level, linear in log n between its points.
+
+    Args:
+        n: increasing numbers of samples.
+        overlap: the curve, for example mean squared overlaps.
+        level: what is crossed.
+
+    Returns:
+        n, or infinity where the curve stays below the level.
+
+    Raises:
+        ValueError: if there are not as many values as n, n does not increase, or the curve starts above the level.
+
+    Example:
+        >>> sample_crossing([100, 400], [0.25, 0.75])
+        200.0
+    """
+    if len(n) != len(overlap) or not n or any(a >= b for a, b in pairwise(n)) or n[0] <= 0:
+        raise ValueError(f"expected increasing n > 0 and as many overlaps, received {n} and {overlap}")
+    if overlap[0] > level:
+        raise ValueError(
+            f"expected a curve that starts below {level}, received {overlap[0]:.3g} at n = {n[0]}; add smaller n"
+        )
+    for (low, before), (high, after) in pairwise(zip(n, overlap, strict=True)):
+        if before <= level < after:
+            share = (level - before) / (after - before)
+            return float(round(low * (high / low) ** share, 9))
+    return math.inf
 
 
 def _expected(target: Target, left: float, exponent: float) -> Tensor:
