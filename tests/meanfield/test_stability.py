@@ -351,3 +351,13 @@ def test_units_with_a_kink_are_refused():
     kinked = sampled_population(vanilla(PointwiseUnit(relu, 2, 2), squared), NODES, WI_TEACHER)
     with pytest.raises(NotImplementedError, match="kink"):
         transverse_stability(CLOUD, kinked, SPACE)
+
+
+def test_noise_off_the_fixed_space_is_refused_for_relu_at_nodes():
+    unit = PointwiseUnit(relu, 2, 1)
+    nodes = gauss_hermite(2, 8)
+    population = sampled_population(vanilla(unit, squared), nodes, torch.ones(1, 2, dtype=torch.float64))
+    line = Subspace.from_orbits(torch.tensor([0, 0]))
+    path = population_flow(torch.full((3, 2), 0.1, dtype=torch.float64), population, times=[0.0, 0.5])
+    with pytest.raises(NotImplementedError, match="kink"):
+        transverse_variance(path, population, line, epsilon=1e-2, batch=10)

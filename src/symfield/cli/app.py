@@ -6,6 +6,7 @@ cannot be carried out as given; 130 interrupted.
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -56,6 +57,13 @@ app = typer.Typer(
 
 StudyName = Annotated[str, typer.Argument(help="A study's name, or the path of your own my_study.py.", metavar="STUDY")]
 StudyNames = Annotated[list[str] | None, typer.Argument(help="Studies; all that were run when absent.")]
+ModelName = Annotated[
+    str, typer.Argument(help="file.py:name, package.module:name, or a transformers config.json.", metavar="MODEL")
+]
+Examples = Annotated[
+    list[str] | None, typer.Option("--example", help="Shape of an input, 8x64 or ids=2x16:int<1000; once for each.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of random examples and elements.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder of all runs and of the store of finished cells.")]
 RunPreset = Annotated[str | None, typer.Option("--preset", help="Only runs of this preset: tiny, quick or paper.")]
 
@@ -149,6 +157,28 @@ def verdicts(studies: StudyNames = None, preset: RunPreset = None, out: Out = Pa
 
 
 @app.command()
+def diagnose(
+    data: Annotated[Path, typer.Argument(help=".npz with arrays X and y, .csv or .parquet.", metavar="DATA")],
+    target: Annotated[str | None, typer.Option("--target", help="The column of the labels.", metavar="COLUMN")] = None,
+    classes: Annotated[
+        bool | None, typer.Option("--classes/--numbers", help="What labels are; told from their type when absent.")
+    ] = None,
+    standardise: Annotated[bool, typer.Option("--standardise", help="Bring each input to unit variance.")] = False,
+    measure: Annotated[bool, typer.Option("--measure", help="Compare readouts by cross-validation.")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Orders samples, draws signs and networks.", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Say what one gradient step can make of a data set, and who should win on it: features, a kernel, a linear fit."""
+    from symfield.cli.diagnose import diagnosis_table, examine_data
+
+    report = examine_data(data, target, classes=classes, standardise=standardise, measure=measure, seed=seed)
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        Console().print(diagnosis_table(report, title=str(data)))
+
+
+@app.command()
 def doctor(
     out: Out = Path("runs"),
     repair: Annotated[bool, typer.Option("--repair", help="Rebuild the store from its sound cells.")] = False,
@@ -162,6 +192,39 @@ def doctor(
     findings = examine(out)
     Console().print(findings_table(findings))
     raise typer.Exit(int(any(finding.state == "problem" for finding in findings)))
+
+
+@app.command()
+def symmetries(
+    model: ModelName,
+    example: Examples = None,
+    checkpoint: Annotated[Path | None, typer.Option("--checkpoint", help="Weights to certify with.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    seed: Seed = 0,
+) -> None:
+    """Derive which transformations of a model's parameters leave its function unchanged, and test each."""
+    from symfield.cli.parameters import derive_symmetries
+
+    raise typer.Exit(derive_symmetries(model, example or [], checkpoint, as_json=as_json, seed=seed))
+
+
+@app.command()
+def check(
+    model: ModelName,
+    example: Examples = None,
+    checkpoint: Annotated[Path | None, typer.Option("--checkpoint", help="Weights to test with.")] = None,
+    axes: Annotated[
+        Path | None, typer.Option("--axes", help="JSON table of your own: a permutation's name or null for each axis.")
+    ] = None,
+    same_as: Annotated[
+        Path | None, typer.Option("--same-as", help="Another checkpoint that must compute the same function.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Test a table of permutations, or the derived symmetries, or two checkpoints; exit code 1 when a test fails."""
+    from symfield.cli.parameters import check_model
+
+    raise typer.Exit(check_model(model, example or [], checkpoint, axes, same_as, seed=seed))
 
 
 def _complain(message: str) -> None:

@@ -61,11 +61,12 @@ def entries(package: str) -> list[Entry]:
     return found
 
 
-def load_module(path: str | Path) -> ModuleType:
+def load_module(path: str | Path, holding: str = "STUDY = Study(...)") -> ModuleType:
     """A user's own file as a module. Modules next to the file can be imported by it.
 
     Args:
-        path: a Python file with ``STUDY = Study(...)``.
+        path: a Python file.
+        holding: what it should hold, for the message when it is missing.
 
     Returns:
         The module.
@@ -75,7 +76,7 @@ def load_module(path: str | Path) -> ModuleType:
     """
     file = Path(path).resolve()
     if not file.is_file():
-        raise StudyError(f"no such file: {path}; give the path of a Python file with STUDY = Study(...)")
+        raise StudyError(f"no such file: {path}; give the path of a Python file with {holding}")
     name = file.stem
     if not name.isidentifier():
         raise StudyError(f"{file.name} cannot be imported; rename it to letters, digits and underscores")

@@ -70,6 +70,7 @@ def transverse_variance(
 
     Raises:
         ValueError: if an argument is out of range, the trajectory leaves the subspace, or n·q exceeds 3000.
+        NotImplementedError: if the unit has a kink that nodes do not see, as ReLU.
 
     Example:
         >>> from symfield.meanfield import population_flow, sampled_population, squared, vanilla
@@ -89,6 +90,7 @@ def transverse_variance(
         raise ValueError(f"expected epsilon > 0 and batch >= 1, received {epsilon} and {batch}")
     if trajectory.states.ndim != 3:
         raise ValueError(f"expected one cloud at every time, received states {tuple(trajectory.states.shape)}")
+    population.check_smooth(trajectory.states)
     across = subspace.complement().basis.to(trajectory.states)
     n, q = trajectory.states.shape[1], across.shape[1]
     if n * q > _DENSE:

@@ -6,6 +6,7 @@ parameters: those of the model, each multiplied and shifted by noise; the inputs
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,10 +15,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from symfield import random
 from symfield.typing import Generator, Tensor
+from symfield.weightspace.factors import Factor
 from symfield.weightspace.layout import Concat as _Concat
 from symfield.weightspace.layout import Piece, Product
 from symfield.weightspace.report import Check
@@ -25,6 +28,8 @@ from symfield.weightspace.symmetry import ParameterSymmetry
 from symfield.weightspace.tracing import Example, _quiet, arguments
 
 __all__ = ["certify"]
+
+_DRAWS = 100
 
 
 def certify(
@@ -68,12 +73,12 @@ def certify(
     reference = bench.outputs(generic, {})
     tolerance = bench.tolerance(generic, reference)
     for factor in symmetry.factors:
-        element = {factor.name: factor.random_element(generator=generator)}
+        element = {factor.name: _moving(factor, generator)}
         check = Check(factor.name, bench.change(generic, element, reference), tolerance, inputs)
         (checks if check.passed else rejected).append(check)
     result = symmetry if not rejected else _without(symmetry, [check.factor for check in rejected])
     own = bench.outputs(bench.params, {})
-    element = result.random_element(generator=generator)
+    element = {factor.name: _moving(factor, generator) for factor in result.factors}
     try:
         error = bench.change(bench.params, element, own)
     except ValueError:  # a gain of the model is zero, where its factor is not defined
@@ -89,6 +94,32 @@ def certify(
     if not whole.passed:
         result = _without(result, [factor.name for factor in result.factors])
     return replace(result, report=replace(symmetry.report, checks=tuple(checks), rejected=tuple(rejected)))
+
+
+def _moving(factor: Factor, generator: Generator) -> Tensor:
+    """A random element that is not the identity, which would pass any test; small factors draw it often."""
+    identity = factor.identity()
+    for _ in range(_DRAWS):
+        element = factor.random_element(generator=generator)
+        if not torch.equal(element.to(identity), identity):
+            return element
+    raise AssertionError(f"{factor.name} drew nothing but its identity; a factor of one element is none")
+
+
+class _InDouble(TorchFunctionMode):
+    """Casts to lower precision, which many models make inside, stay in float64."""
+
+    LOWER = frozenset({torch.float32, torch.float16, torch.bfloat16})
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in {Tensor.float, Tensor.half, Tensor.bfloat16}:
+            return args[0].double()
+
+        def raised(item: Any) -> Any:
+            return torch.float64 if isinstance(item, torch.dtype) and item in self.LOWER else item
+
+        args, kwargs = pytree.tree_map(raised, (args, kwargs or {}))
+        return func(*args, **kwargs)
 
 
 class _Bench:
@@ -161,7 +192,7 @@ class _Bench:
             tensors = {f"input.{k}": flat[i] for k, i in enumerate(places)}
             freed = {name: value for name, value in tensors.items() if name in self.symmetry.shapes}
             filled = list(flat)
-            moved = self.symmetry.apply({**params, **freed}, element)
+            moved = self.symmetry._apply({**params, **freed}, element, copy=False)
             for k, i in enumerate(places):
                 filled[i] = moved.pop(f"input.{k}", filled[i])
             found.append(self._evaluate(moved, filled))
@@ -176,15 +207,12 @@ class _Bench:
             for k, (a, b) in enumerate(zip(new, old, strict=True)):
                 name = f"output.{k}"
                 freed = name in self.symmetry.shapes
-                expected = self.symmetry.apply({**params, name: b}, element)[name] if freed else b
+                expected = self.symmetry._apply({**params, name: b}, element, copy=False)[name] if freed else b
                 worst = max(worst, _relative(a, expected))
         return worst
 
     def tolerance(self, params: Mapping[str, Tensor], reference: Sequence[Sequence[Tensor]]) -> float:
-        """What round-off explains: a thousand times the answer to a disturbance of a few units in the last place.
-
-        Models that compute some part in float32 whatever the dtype of their weights answer with float32 noise.
-        """
+        """What round-off explains: a thousand times the answer to a disturbance in the last places of the parameters."""
         eps = 1e-14 if self.double else 1e-6
         disturbed = {
             name: tensor * (1 + eps * random.normal(tensor.shape, generator=self.generator, like=tensor))
@@ -198,7 +226,7 @@ class _Bench:
 
     def _evaluate(self, params: Mapping[str, Tensor], flat: Sequence[Any]) -> list[Tensor]:
         args, kwargs = pytree.tree_unflatten(list(flat), self.spec)
-        with _quiet(self.model), torch.no_grad():
+        with _quiet(self.model), torch.no_grad(), _InDouble() if self.double else contextlib.nullcontext():
             output = torch.func.functional_call(self.model, dict(params), args, kwargs, tie_weights=True)
         return [item for item in pytree.tree_leaves(output) if isinstance(item, Tensor)]
 

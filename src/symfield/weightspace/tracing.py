@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -46,7 +48,7 @@ def trace(model: nn.Module, example: Example) -> ParameterGraph:
         4 tensors with 58 entries, 3 operator calls (linear 2, relu 1), from torch.export
     """
     args, kwargs = arguments(example)
-    with _quiet(model):
+    with _quiet(model), _silent():
         try:
             program = torch.export.export(model, args, kwargs, strict=False).run_decompositions({})
         except Exception as error:  # every kind of failure of the compiler is one to us
@@ -78,6 +80,19 @@ def arguments(example: Example) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(example, tuple | list):
         return tuple(example), {}
     raise TypeError(f"expected a tensor, a tuple or a dict as the example, received {type(example).__name__}")
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """What torch prints and logs about a failed export is said better by :class:`Untraceable`."""
+    logger = logging.getLogger("torch.fx")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextlib.contextmanager
