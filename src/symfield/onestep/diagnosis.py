@@ -322,7 +322,7 @@ def _read(x: Any, y: Any, classes: bool | None) -> tuple[Tensor, Tensor, int | N
     if len(table) < _LEAST:
         raise ValueError(f"expected at least {_LEAST} samples, received {len(table)}; collect more")
     try:
-        points = torch.from_numpy(np.ascontiguousarray(table, dtype=np.float64))
+        points = torch.from_numpy(np.array(table, dtype=np.float64))
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"expected inputs that are numbers, received {table.dtype}; encode the others first"
@@ -330,13 +330,12 @@ def _read(x: Any, y: Any, classes: bool | None) -> tuple[Tensor, Tensor, int | N
     if not torch.isfinite(points).all():
         missing = int((~torch.isfinite(points)).any(-1).sum())
         raise ValueError(f"expected finite inputs, received NaN or infinity in {missing} samples; drop or impute them")
-    points = points.clone()
     if classes is None:
         words = column.dtype.kind in "OUSb"
         classes = words or (column.dtype.kind in "iu" and len(np.unique(column)) <= _MOST_CLASSES)
     if not classes:
         try:
-            labels = torch.from_numpy(np.ascontiguousarray(column, dtype=np.float64)).clone()
+            labels = torch.from_numpy(np.array(column, dtype=np.float64))
         except (TypeError, ValueError) as error:
             raise ValueError(f"expected labels that are numbers, received {column.dtype}; set classes=True") from error
         if not torch.isfinite(labels).all():
