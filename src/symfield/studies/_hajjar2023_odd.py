@@ -38,7 +38,18 @@ from symfield.wide import (
     wide_flow,
 )
 
-__all__ = ["ClosedCloud", "InfiniteWidth", "RandomCloud", "Training", "closed", "exact", "infinite", "problem", "train"]
+__all__ = [
+    "ClosedCloud",
+    "InfiniteWidth",
+    "RandomCloud",
+    "Training",
+    "closed",
+    "exact",
+    "infinite",
+    "problem",
+    "spread",
+    "train",
+]
 
 _LIKE = torch.zeros((), dtype=torch.float64)
 _TARGET = 2023  # seed of the target's coefficients z
@@ -220,6 +231,23 @@ def exact(cell: RandomCloud) -> list[Row]:
 
 
 @versioned(1)
+def spread(cell: RandomCloud) -> list[Row]:
+    """How far from linear random ReLU networks get, by their seed alone.
+
+    Args:
+        cell: what to compute.
+
+    Returns:
+        One row for every seed, with the greatest E f_even² over the recorded times.
+    """
+    with one_thread():
+        target, inputs = problem(cell.dim)
+        path = wide_flow(_start(cell.m, cell.dim, cell.seeds), target, inputs, times=_grid(cell), method=heun(cell.dt))
+        highest = even_norm(path.neurons, inputs).square().amax(0).tolist()
+    return [{"kind": "spread", "seed": seed, "peak": peak} for seed, peak in zip(cell.seeds, highest, strict=True)]
+
+
+@versioned(1)
 def train(cell: Training) -> list[Row]:
     """SGD on fresh samples.
 
@@ -237,13 +265,15 @@ def train(cell: Training) -> list[Row]:
     with one_thread(), torch.no_grad():
         for step in range(cell.steps + 1):
             if step % every == 0:
-                kept.append((step * cell.rate, a, b))
+                kept.append((step * cell.rate, (a, b)))
             if step == cell.steps:
                 break
             x = torch.stack([inputs.sample((cell.batch,), generator=source, like=like) for source in sources])
             a, b = _step(a, b, x, target(x), cell.rate)
-        times = torch.tensor([t for t, _, _ in kept], dtype=torch.float64)
-        path = Neurons(*(torch.stack([state[k] for state in kept]).double().cpu() for k in (1, 2)))
+        times = torch.tensor([t for t, _ in kept], dtype=torch.float64)
+        path = Neurons(
+            *(torch.stack(parts).double().cpu() for parts in zip(*(state for _, state in kept), strict=True))
+        )
         return _recorded("SGD", times, path, cell.seeds)
 
 

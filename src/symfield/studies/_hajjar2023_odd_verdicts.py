@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from pandas import DataFrame
 
@@ -47,19 +48,17 @@ def peaks(free: DataFrame) -> DataFrame:
     return by["peak"].max().reset_index()
 
 
-def claims(rows: DataFrame, *, steps: int, rate: float, batch: int) -> list[Verdict]:
+def claims(rows: DataFrame, *, batch: int) -> list[Verdict]:
     """The reduction, the closed form, the rates and bounds, and the effect of the width.
 
     Args:
         rows: tidy rows.
-        steps: number of steps of SGD.
-        rate: time in a step.
         batch: samples in a step.
 
     Returns:
         Verdicts; what a small preset cannot tell is not tested.
     """
-    return [*_reduction(rows), *_infinite(rows), *_random(rows), *_trained(rows, batch, steps * rate)]
+    return [*_reduction(rows), *_infinite(rows), *_random(rows), *_trained(rows, batch)]
 
 
 def _reduction(rows: DataFrame) -> list[Verdict]:
@@ -87,50 +86,51 @@ def _infinite(rows: DataFrame) -> list[Verdict]:
     wide = rows[(rows["kind"] == "infinite") & (rows["condition"] == 1)]
     claim = "infinite width: solver and closed form agree (greatest difference/|w*|)"
     found = [Verdict.at_most(claim, wide["closed_form_miss"].max(), 1e-7, source=_DERIVED)]
-    for dim, part in wide.groupby("dim"):
-        rate, simple, slope = (part[name].iloc[0] for name in ("late_rate", "simple_rate", "slope"))
-        claim = f"d = {dim:.0f}: the late slope of |w − w*| is v √((V/4)² + |w*|²)"
+    for dim in sorted(wide["dim"].astype(int).unique()):
+        part = wide[wide["dim"] == dim]
+        rate, simple, slope = (float(part[name].iloc[0]) for name in ("late_rate", "simple_rate", "slope"))
+        claim = f"d = {dim}: the late slope of |w − w*| is v √((V/4)² + |w*|²)"
         found.append(
             Verdict.close(claim, slope, rate, 0.02 * rate, source=_DERIVED)
             if rate * part["t"].max() >= 8
             else Verdict.not_tested(claim, "needs a longer horizon", source=_DERIVED)
         )
         if dim >= 20:
-            claim = f"d = {dim:.0f}: the simple bound is loose (late slope over its rate)"
+            claim = f"d = {dim}: the simple bound is loose (late slope over its rate)"
             found.append(Verdict.at_least(claim, slope / simple, 15.0, source=_CODE))
-    at_60 = wide[wide["dim"] == 60].set_index(wide.loc[wide["dim"] == 60, "t"].round(6))
+    at_60 = wide[wide["dim"] == 60]
+    distances = {round(t, 6): value for t, value in zip(at_60["t"].tolist(), at_60["distance"].tolist(), strict=True)}
     source = "an independent implementation"
-    if not set(_DISTANCES) <= set(at_60.index):
+    if not set(_DISTANCES) <= set(distances):
         return [*found, Verdict.not_tested("|w − w*|/|w*| of the published setting", "needs d = 60", source=source)]
     for t, value in _DISTANCES.items():
         claim = f"d = 60: |w − w*|/|w*| at t = {t}"
-        found.append(Verdict.close(claim, at_60.loc[t, "distance"], value, 0.01 * value, source=source))
+        found.append(Verdict.close(claim, distances[t], value, 0.01 * value, source=source))
     return found
 
 
 def _random(rows: DataFrame) -> list[Verdict]:
     source = f"{PAPER}: random initialisation; 1/√m derived here"
-    peak = peaks(rows[rows["kind"] == "exact"]).groupby("m")["peak"].mean()
+    found_peaks = peaks(rows[rows["kind"] == "exact"])
+    widths = sorted(found_peaks["m"].astype(int).unique())
+    peak = {m: float(found_peaks.loc[found_peaks["m"] == m, "peak"].mean()) for m in widths}
     found = [
-        Verdict.between(
-            f"exact flow, m = {m:.0f}: √m × greatest |f_even|", math.sqrt(m) * value, 0.1, 0.6, source=source
-        )
-        for m, value in peak.items()
+        Verdict.between(f"exact flow, m = {m}: √m × greatest |f_even|", math.sqrt(m) * peak[m], 0.1, 0.6, source=source)
+        for m in widths
     ]
-    for narrow, wide in zip(peak.index[:-1], peak.index[1:], strict=True):
+    for narrow, wide in pairwise(widths):
         if wide == 4 * narrow:
-            claim = f"exact flow: greatest |f_even| at m = {narrow:.0f} over that at m = {wide:.0f}"
+            claim = f"exact flow: greatest |f_even| at m = {narrow} over that at m = {wide}"
             found.append(Verdict.between(claim, peak[narrow] / peak[wide], 1.0, 4.0, source=source))
     return found
 
 
-def _trained(rows: DataFrame, batch: int, horizon: float) -> list[Verdict]:
+def _trained(rows: DataFrame, batch: int) -> list[Verdict]:
     trained, wide = published(rows)
     dim, floor = int(trained["dim"].iloc[0]), float(wide["floor"].iloc[0])
     by_seed = trained.groupby(["m", "seed"])
     deviation = by_seed["deviation"].max().groupby("m").mean()
     last = trained[trained["t"] == trained["t"].max()].groupby("m")["risk"].mean()
-    peak = peaks(trained).assign(square=lambda found: found["peak"] ** 2).groupby("m")["square"].mean()
     settled = float(wide["risk"].iloc[-1]) < floor + 1e-3
     found = []
     for m in sorted(trained["m"].astype(int).unique()):
@@ -143,13 +143,27 @@ def _trained(rows: DataFrame, batch: int, horizon: float) -> list[Verdict]:
             if settled
             else Verdict.not_tested(claim, "needs more steps", source=_CODE)
         )
+    return [*found, *_published_peaks(rows, trained)]
+
+
+def _published_peaks(rows: DataFrame, trained: DataFrame) -> list[Verdict]:
+    """The published figure shows one run of each width, and runs differ: by a factor ten between the outer tenths."""
     source = f"{_CODE}, figure of the squared nonlinearity"
-    if dim != 60 or not set(_PEAKS) <= set(peak.index) or horizon < 60:
-        return [
-            *found,
-            Verdict.not_tested("the published peaks of |f_even|²", "needs the paper's setting", source=source),
-        ]
+    scattered = rows[(rows["kind"] == "spread") & (rows["dim"] == 60)]
+    found = []
+    for m in sorted(set(scattered["m"].astype(int)) & set(_PEAKS)):
+        peak = scattered.loc[scattered["m"] == m, "peak"]
+        claim = (
+            f"exact flow, d = 60, m = {m}: {len(peak)} seeds have the published {_PEAKS[m]:g} between their 5% and 95%"
+        )
+        low, high, middle = (float(peak.quantile(q)) for q in (0.05, 0.95, 0.5))
+        words = f"from {low:.2g} to {high:.2g}, median {middle:.2g}"
+        holds = low <= _PEAKS[m] <= high
+        found.append(Verdict.true(claim, holds, measured=words, expected=_PEAKS[m], source=source))
+    peak = peaks(trained[trained["dim"] == 60]).groupby("m")["peak"].apply(lambda values: float((values**2).mean()))
+    if not found or not set(_PEAKS) <= set(peak.index):
+        return [Verdict.not_tested("the published peaks of |f_even|²", "needs the paper's setting", source=source)]
     for m, value in _PEAKS.items():
-        claim = f"SGD, d = 60, m = {m}: greatest |f_even|², to a factor 2.5 of the published {value:g}"
-        found.append(Verdict.between(claim, peak[m], value / 2.5, value * 2.5, source=source))
+        claim = f"SGD, d = 60, m = {m}: greatest |f_even|², to a factor 4 of the published {value:g}"
+        found.append(Verdict.between(claim, peak[m], value / 4, value * 4, source=source))
     return found

@@ -34,6 +34,7 @@ from symfield.studies._hajjar2023_odd import (
     closed,
     exact,
     infinite,
+    spread,
     train,
 )
 from symfield.studies._hajjar2023_odd_verdicts import PAPER, claims, peaks, published
@@ -59,6 +60,7 @@ class Config:
         exact_widths: their numbers of neurons.
         exact_horizon: their last time.
         exact_seeds: of their neurons.
+        spread: how many seeds show the spread of the greatest |f_even|², exact flow, for widths up to 64 in R^dim.
         closed_dim: d of the closed networks and of the anisotropic bounds.
         closed_width: number of neurons of the closed networks.
         closed_horizon: their last time.
@@ -78,6 +80,7 @@ class Config:
     exact_widths: tuple[int, ...] = (32, 128, 512)
     exact_horizon: float = 60.0
     exact_seeds: tuple[int, ...] = (0, 1, 2)
+    spread: int = 60
     closed_dim: int = 10
     closed_width: int = 40
     closed_horizon: float = 80.0
@@ -86,7 +89,9 @@ class Config:
     dtype: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:
-        if min(self.widths + self.exact_widths + (self.dim, self.batch, self.points)) < 1:
+        if not (self.widths and self.exact_widths and self.conditions and self.seeds and self.exact_seeds):
+            raise FieldError("expected at least one width, condition and seed of each kind")
+        if min(self.widths + self.exact_widths + (self.dim, self.exact_dim, self.batch, self.points)) < 1:
             raise FieldError("expected positive sizes")
         if self.steps % self.points:
             raise FieldError(f"expected points to divide steps, received {self.points} and {self.steps}")
@@ -122,6 +127,11 @@ def cells(config: Config) -> Sequence[Cell]:
         RandomCloud(config.exact_dim, m, config.exact_horizon, points, 0.2, config.exact_seeds)
         for m in config.exact_widths
     ]
+    scattered = [
+        RandomCloud(config.dim, m, horizon, points // 2, 0.5, tuple(range(config.spread)))
+        for m in config.widths
+        if m <= 64 and config.spread
+    ]
     trained = [
         Training(
             config.dim, m, config.batch, config.rate, config.steps, points, config.seeds, config.device, config.dtype
@@ -132,6 +142,7 @@ def cells(config: Config) -> Sequence[Cell]:
         *(Cell(infinite, at) for at in wide),
         *(Cell(closed, at, cost=5.0) for at in paired),
         *(Cell(exact, at, cost=1 + at.m**2 / 5000) for at in free),
+        *(Cell(spread, at, cost=1 + at.m**2 / 500) for at in scattered),
         *(Cell(train, at, cost=at.steps * (1 + at.m * at.batch * at.dim / 1e6) / 500) for at in trained),
     ]
 
@@ -153,7 +164,7 @@ def loss(rows: DataFrame) -> Figure:
     _wide(panel, wide, "risk")
     panel.axhline(float(wide["floor"].iloc[0]), color=_GREY, linestyle=":", label="best linear predictor")
     panel.set(xlabel="time (steps × rate)", ylabel="risk  ½E(f − f*)²", ylim=(0, None))
-    style.legend(figure, panel)
+    panel.legend(loc="upper right")
     return figure
 
 
@@ -167,7 +178,7 @@ def distance(rows: DataFrame) -> Figure:
     panel.plot(wide["t"], wide["simple"], color=_GREY, label="simple bound exp(−vVt/4)")
     style.loglog(panel, x=False)
     panel.set(xlabel="time (steps × rate)", ylabel="|w − w*| / |w*|", ylim=(max(1e-4, wide["distance"].min() / 2), 1.5))
-    style.legend(figure, panel)
+    panel.legend(loc="lower left")
     return figure
 
 
@@ -254,7 +265,7 @@ def verdicts(rows: DataFrame, config: Config) -> list[Verdict]:
     Returns:
         Verdicts; what a small preset cannot tell is not tested.
     """
-    return claims(rows, steps=config.steps, rate=config.rate, batch=config.batch)
+    return claims(rows, batch=config.batch)
 
 
 figures = {"loss": loss, "distance": distance, "nonlinearity": nonlinearity, "widths": widths, "bounds": bounds}
@@ -270,10 +281,10 @@ STUDY = Study(
         "tiny": {
             "dim": 10, "widths": (8, 64), "batch": 64, "rate": 0.02, "steps": 1500, "points": 20, "exact_dim": 10,
             "exact_widths": (16, 64), "exact_horizon": 30.0, "closed_width": 20, "closed_horizon": 20.0,
-            "conditions": (1.0, 5.0),
+            "conditions": (1.0, 5.0), "spread": 0,
         },
         "quick": {
-            "dim": 20, "widths": (10, 50, 256), "batch": 256, "steps": 6000, "exact_widths": (32, 128),
+            "dim": 20, "widths": (10, 50, 256), "batch": 256, "steps": 6000, "exact_widths": (32, 128), "spread": 0,
         },
         "paper": {},
     },
