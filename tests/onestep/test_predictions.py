@@ -282,14 +282,14 @@ def test_half_of_a_linear_part_is_seen_after_two_samples_for_each_effective_dime
 @pytest.mark.slow
 def test_samples_for_a_linear_part_follow_the_effective_dimension():
     """Slopes in d within 0.08 of those of r₁ for α ≤ 0.5; n_half / (2.149 r₁) in [0.85, 1.15] for α ≤ 0.75, d ≥ 128."""
-    dims = (64, 128, 256, 512, 1024)
     for alpha in (0.0, 0.25, 0.5, 0.75):
+        dims = (64, 128, 256, 512, 1024) if alpha <= 0.5 else (128, 256, 512, 1024)  # n_half is 17 at d = 64
         laws = [PowerLaw(d, alpha) for d in dims]
         found = [half(single(TANH, S), p=16, seeds=24) for S in laws]
         if alpha <= 0.5:
             assert slope(dims, found) == pytest.approx(slope(dims, [S.r1 for S in laws]), abs=0.08)
-        for S, n in zip(laws[1:], found[1:], strict=True):
-            assert 0.85 < n / (2.149 * S.r1) < 1.15, (alpha, S.dim)
+        for S, n in zip(laws, found, strict=True):
+            assert S.dim < 128 or 0.85 < n / (2.149 * S.r1) < 1.15, (alpha, S.dim)
 
 
 def test_half_of_a_quadratic_part_is_seen_after_about_four_times_the_squared_effective_dimension():
