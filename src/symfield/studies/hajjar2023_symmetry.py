@@ -259,15 +259,15 @@ def errors_in_time(rows: DataFrame) -> Figure:
     """Distance of f∘T from ±f along the flow, from random clouds (solid) and closed ones (dotted); median, 10–90%."""
     part = _swaps(rows)
     targets = list(part["target"].unique())
+    looks_of: dict[str, dict[str, Any]] = {"random": {"linestyle": "-"}, "closed": {"linestyle": ":", "label": "_"}}
     figure, axes = style.panels(1, len(targets), width=3.8, height=3.1)
     for panel, target in zip(axes[0], targets, strict=True):
         chosen = part[part["target"] == target]
-        named: dict[str, Any]
-        for start, line, named in (("random", "-", {}), ("closed", ":", {"label": "_"})):
+        for start, looks in looks_of.items():
             shown = chosen[chosen["start"] == start].copy()
             shown["predictor"] = shown["predictor"].clip(lower=1e-17)
             shown["width"] = [f"m = {m:g}" for m in shown["m"]]
-            style.band(panel, shown, "t", "predictor", "width", linestyle=line, marker="", **named)
+            style.band(panel, shown, "t", "predictor", "width", marker="", **looks)
         panel.set_yscale("log")
         panel.set(title=f"{target} target", xlabel="time t = step × rate")
     axes[0, 0].set_ylabel("‖f∘T − sf‖ / ‖f*‖")
