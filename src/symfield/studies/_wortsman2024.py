@@ -2,8 +2,8 @@
 
 Wortsman & Loureiro announced weak learning of multi-index targets after one gradient step under power-law covariances,
 with a sample complexity at initialisation and after training, in a seminar (6 November 2024) of which no written
-version is known. Normalisations, targets and formulas here are therefore ours, and are marked so; where published results are
-limits of them, the studies say which.
+version is known. Normalisations, targets and formulas here are therefore ours, and are marked so; where published
+results are limits of them, the studies say which.
 
 Inputs are N(0, S) in R^d with λ_i ∝ i^{-α} and Tr S = d; students are ReLU networks with rows uniform on the unit
 sphere; teachers are aligned with the first eigenvector, random, or in the tail (the last eigenvector).

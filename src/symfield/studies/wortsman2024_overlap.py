@@ -59,6 +59,7 @@ class Config:
         neurons: p.
         seeds: of students, samples and random teachers.
         noise: standard deviation of the label noise.
+        null_seeds: number of samples with shuffled labels, of 100 each, for the null level.
         start_dims: dimensions of the panel before training.
         start_neurons: neurons of each seed there.
         device: where to compute.
@@ -72,14 +73,21 @@ class Config:
     neurons: int = 64
     seeds: tuple[int, ...] = tuple(range(8))
     noise: float = 0.0
+    null_seeds: int = 64
     start_dims: tuple[int, ...] = (64, 128, 256, 512, 1024)
     start_neurons: int = 128
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:
-        require_positive(dim=self.dim, sizes=self.sizes, neurons=self.neurons, start_dims=self.start_dims,
-                         start_neurons=self.start_neurons)  # fmt: skip
+        require_positive(
+            dim=self.dim,
+            sizes=self.sizes,
+            neurons=self.neurons,
+            null_seeds=self.null_seeds,
+            start_dims=self.start_dims,
+            start_neurons=self.start_neurons,
+        )
         if min(self.sizes) < 16:
             raise FieldError(f"expected sizes >= 16, below which an overlap means little, received {self.sizes}")
         if not (self.alphas and self.teachers and self.seeds) or min(self.alphas) < 0:
@@ -193,10 +201,11 @@ def cells(config: Config) -> Sequence[Cell]:
     Returns:
         The cells.
     """
-    shared = (config.neurons, config.seeds, config.noise, config.device, config.dtype)
-    true = [Curve(alpha, teacher, "true", config.dim, config.sizes, *shared)
+    rest = (config.noise, config.device, config.dtype)
+    many = tuple(range(config.null_seeds))
+    true = [Curve(alpha, teacher, "true", config.dim, config.sizes, config.neurons, config.seeds, *rest)
             for alpha in config.alphas for teacher in config.teachers]  # fmt: skip
-    null = [Curve(alpha, "aligned", "shuffled", config.dim, (max(config.sizes),), *shared) for alpha in config.alphas]
+    null = [Curve(alpha, "aligned", "shuffled", config.dim, (100,), 4, many, *rest) for alpha in config.alphas]
     before = [Start(alpha, dim, config.start_neurons, config.seeds)
               for alpha in config.alphas for dim in config.start_dims]  # fmt: skip
     return [
@@ -260,7 +269,7 @@ def before(rows: DataFrame) -> Figure:
         means = one.groupby("dim")[["expected", "one_over_r1"]].mean()
         panel.plot(means.index, means["expected"], color=shade)
         panel.plot(means.index, means["one_over_r1"], color=shade, linestyle=":", linewidth=1.2)
-    style.loglog(panel, at=sorted(part["dim"].unique()))
+    style.loglog(panel, at=sorted(part["dim"].unique().tolist()))
     panel.set(xlabel="dimension d", ylabel="mean ρ² at the start")
     style.legend(figure, panel)
     return figure
@@ -284,7 +293,7 @@ def null_table(rows: DataFrame) -> DataFrame:
 def _first_weak(part: DataFrame, metric: str) -> str:
     means = part.groupby("n")[[metric, f"null_{metric}"]].mean()
     above = means.index[means[metric] > 2 * means[f"null_{metric}"]]
-    return f"{above.min()}" if len(above) else "none"
+    return f"{int(above.min())}" if len(above) else "none"
 
 
 def verdicts(rows: DataFrame, config: Config) -> list[Verdict]:
@@ -344,7 +353,10 @@ def _random_teacher(rows: DataFrame, config: Config) -> list[Verdict]:
     part = part[(part["teacher"] == "random") & (part["n"] == max(config.sizes))]
     source = f"{SOURCE}; {DERIVED}"
     found = []
-    for alpha, one in part.groupby("alpha"):
+    for alpha in config.alphas:
+        one = part[part["alpha"] == alpha]
+        if not len(one):
+            continue
         miss = (one["euclidean"] - one["predicted_euclidean"]).abs().max()
         found.append(
             Verdict.at_most(f"random teacher, α = {alpha:g}, n = {max(config.sizes)}: each teacher as predicted "
