@@ -19,7 +19,7 @@ References:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
@@ -38,6 +38,7 @@ __all__ = [
 
 _DEGREES = (48, 96, 192, 384)
 _TOLERANCE = 1e-12
+_NODES, _FINE = 40, 64  # for each average: of the table, and of what it is compared with
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -55,6 +56,16 @@ class RadialKernel:
     subspace_dim: int
     coefficients: Tensor
     error: float
+    _degrees: Tensor = field(init=False)
+    _at_zero: Tensor = field(init=False)
+    _forces: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        c = self.coefficients
+        degrees = torch.arange(len(c), dtype=torch.float64)
+        object.__setattr__(self, "_degrees", degrees)
+        object.__setattr__(self, "_at_zero", self.mass * (1 - 2 * (degrees % 2)))  # α T_k(−1)
+        object.__setattr__(self, "_forces", torch.cat([c, c @ _derivative(len(c)).mT], dim=-1))
 
     def __repr__(self) -> str:
         return (
@@ -70,7 +81,7 @@ class RadialKernel:
     def basis(self, theta: Float[Tensor, "*r n"]) -> Float[Tensor, "*r n k"]:
         """T_k at angles in [0, π/2]."""
         phase = torch.arccos((theta * (4 / math.pi) - 1).clamp(-1, 1))
-        return torch.cos(phase.unsqueeze(-1) * torch.arange(len(self.coefficients)).to(phase))
+        return torch.cos(phase.unsqueeze(-1) * self._degrees.to(phase))
 
     def __call__(self, theta: Float[Tensor, "*r n"], other: Float[Tensor, "*r m"]) -> Float[Tensor, "*r n m"]:
         """The matrix K(θ_i, θ'_j).
@@ -99,15 +110,10 @@ class RadialKernel:
             G and V = dG/dθ, both ``(*r, n)``; V is exactly zero at both ends.
         """
         half = math.pi / 2
-        once = theta.abs()
-        folded = half - (half - once).abs()
-        basis = self.basis(folded)
-        series = self._residual(basis, weights) @ self.coefficients.to(theta)
-        slope = series @ _derivative(len(self.coefficients)).to(theta).mT
-        values = basis @ torch.stack([series, slope], dim=-1)
-        ends = (folded <= 0) | (folded >= half)
-        outward = torch.where((theta < 0) != (once > half), -values[..., 1], values[..., 1])
-        return values[..., 0], torch.where(ends, 0.0, outward)
+        basis = self.basis(half - (half - theta.abs()).abs())
+        series = (self._residual(basis, weights) @ self._forces.to(theta)).unflatten(-1, (2, -1)).mT
+        value, slope = (basis @ series).unbind(-1)
+        return value, slope * theta.sign() * (half - theta).sign()
 
     def energy(self, theta: Float[Tensor, "*r n"], weights: Float[Tensor, "*r n"]) -> Float[Tensor, "*r"]:
         """½∬K d(τ − αδ_0)², the risk for unit variance.
@@ -124,8 +130,7 @@ class RadialKernel:
 
     def _residual(self, basis: Tensor, weights: Tensor) -> Tensor:
         """Chebyshev moments of αδ_0 − τ, shape ``(*r, k)``."""
-        at_zero = 1 - 2 * (torch.arange(basis.shape[-1]) % 2).to(basis)  # T_k(−1)
-        return self.mass * at_zero - (weights.unsqueeze(-2) @ basis).squeeze(-2)
+        return self._at_zero.to(basis) - (weights.unsqueeze(-2) @ basis).squeeze(-2)
 
 
 @lru_cache(maxsize=64)
@@ -153,9 +158,9 @@ def radial_kernel(dim: int, subspace_dim: int, degree: int | None = None) -> Rad
     if degree is not None and degree < 4:
         raise ValueError(f"expected a degree of at least 4, received {degree}")
     ends = torch.tensor([0.0, 1e-3, 1e-2], dtype=torch.float64)
-    grid = torch.cat([ends, torch.linspace(0.05, math.pi / 2 - 0.04, 14, dtype=torch.float64), math.pi / 2 - ends])
+    grid = torch.cat([ends, torch.linspace(0.05, math.pi / 2 - 0.04, 8, dtype=torch.float64), math.pi / 2 - ends])
     rows, columns = torch.triu_indices(len(grid), len(grid)).unbind()
-    exact = _average(dim, subspace_dim, grid[rows], grid[columns], 100)
+    exact = _average(dim, subspace_dim, grid[rows], grid[columns], _FINE)
     kernel = None
     for terms in _DEGREES if degree is None else (degree,):
         coefficients = _series(dim, subspace_dim, terms)
@@ -214,7 +219,7 @@ def _series(dim: int, subspace_dim: int, terms: int) -> Tensor:
     theta = (1 + phase.cos()) * (math.pi / 4)
     rows, columns = torch.triu_indices(terms, terms).unbind()
     values = torch.zeros(terms, terms, dtype=torch.float64)
-    values[rows, columns] = _average(dim, subspace_dim, theta[rows], theta[columns], 60)
+    values[rows, columns] = _average(dim, subspace_dim, theta[rows], theta[columns], _NODES)
     values[columns, rows] = values[rows, columns]
     k = torch.arange(terms, dtype=torch.float64)
     transform = torch.cos(k[:, None] * phase) * (2 / terms)
