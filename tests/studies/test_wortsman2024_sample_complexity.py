@@ -21,7 +21,7 @@ def rows():
 def test_samples_follow_the_effective_dimension(rows):
     verdicts = study.STUDY.verdicts(rows, study.Config(**SMALL))
     assert [verdict.claim for verdict in verdicts if verdict.verdict == FAILS] == []
-    assert sum(verdict.verdict == "holds" for verdict in verdicts) == 4
+    assert sum(verdict.verdict == "holds" for verdict in verdicts) == 5
 
 
 def test_verdicts_fail_when_samples_do_not_follow(rows):

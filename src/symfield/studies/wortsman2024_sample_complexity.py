@@ -163,7 +163,7 @@ def _slope(x: Series, y: Series) -> float:
 
 
 def dimension(rows: DataFrame) -> Figure:
-    """Samples for cos² = ½ against d: measured (points), closed form q_k (C/κ²) r₁^k (lines)."""
+    """Samples for cos² = ½ against d: measured (points), closed form q_k (C/κ²) r₁^k (lines), full form (dashed)."""
     figure, axes = style.panels(1, 2, width=3.9, share=False)
     every = _halves(rows)
     shades = style.colours(sorted(every["alpha"].unique()))
@@ -171,7 +171,8 @@ def dimension(rows: DataFrame) -> Figure:
         part = every[every["k"] == k]
         for alpha, shade in shades.items():
             one = part[part["alpha"] == alpha].sort_values("dim")
-            panel.plot(one["dim"], one["closed"], color=shade)
+            panel.plot(one["dim"], one["closed"], color=shade, linewidth=1.2)
+            panel.plot(one["dim"], one["full"], color=shade, linewidth=1.2, linestyle="--")
             panel.plot(one["dim"], one["n_half"], "o", color=shade, label=f"α = {alpha:g}")
         style.loglog(panel, at=sorted(part["dim"].unique().tolist()))
         panel.set(xlabel="dimension d", title=f"k = {k}")
@@ -182,7 +183,7 @@ def dimension(rows: DataFrame) -> Figure:
 
 def collapse(rows: DataFrame) -> Figure:
     """All decays and dimensions against r₁: measured (points), the closed forms for k = 1 and k = 2 (lines)."""
-    figure, axes = style.panels(width=4.6, height=3.4)
+    figure, axes = style.panels(width=5.4, height=3.6)
     panel, every = axes[0, 0], _halves(rows)
     shades = style.colours(sorted(every["alpha"].unique()))
     marks = {1: "o", 2: "s"}
@@ -232,6 +233,12 @@ def verdicts(rows: DataFrame, config: Config) -> list[Verdict]:
     """
     found = [*_linear(rows, config), *_square(rows, config)]
     every = _halves(rows)
+    many = every[every["n_half"] >= 100]
+    claim = "the full prediction gives n½ where it is at least 100 (median ratio of measured and predicted)"
+    if len(many) >= 4:
+        found.append(Verdict.between(claim, (many["n_half"] / many["full"]).median(), 0.9, 1.1, source=DERIVED))
+    else:
+        found.append(Verdict.not_tested(claim, "needs four points with n½ ≥ 100", source=DERIVED))
     big = every[every["r1"] >= 15]
     claim = "all decays, dimensions and exponents collapse: n½ ∝ r₁^k (slope of measured against closed form, r₁ ≥ 15)"
     if len(big) >= 4:
