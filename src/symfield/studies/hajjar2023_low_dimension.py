@@ -27,6 +27,7 @@ from typing import Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from pandas import DataFrame
 
 from symfield.experiments import Cell, FieldError, Study, Verdict, style
@@ -173,9 +174,8 @@ def masses(rows: DataFrame) -> Figure:
     shades = style.colours(["plus", "minus"])
     for panel, name, label in ((axes[0, 0], "plus", "τ⁺"), (axes[0, 1], "minus", "τ⁻")):
         panel.plot(path["t"], path[name], color=shades[name])
-        panel.set_xscale("symlog", linthresh=1.0)
-        panel.set(xlabel="time t", ylabel=f"mass of {label}", ylim=(0, None))
-        panel.set_xlim(0, path["t"].max())
+        _from_zero(panel, path["t"].max())
+        panel.set(ylabel=f"mass of {label}", ylim=(0, None))
         _first(panel, path)
     axes[0, 0].axhline(path["alpha"].iloc[0], color=_GREY, linestyle="--", zorder=1)
     axes[0, 0].annotate("α", (0.05, path["alpha"].iloc[0]), xytext=(0, -4), textcoords="offset points", va="top")
@@ -229,9 +229,8 @@ def alignment(rows: DataFrame) -> Figure:
     for subspace_dim, shade in style.colours(sizes).items():
         path = part[part["subspace_dim"] == subspace_dim].sort_values("t")
         panel.plot(path["t"], path["alignment"], color=shade, label=f"$d_H$ = {subspace_dim:.0f}")
-    panel.set_xscale("symlog", linthresh=1.0)
-    panel.set(xlabel="time t", ylabel="mean cos² of the angle of τ⁺ with H", ylim=(0, 1))
-    panel.set_xlim(0, horizon)
+    _from_zero(panel, horizon)
+    panel.set(ylabel="mean cos² of the angle of τ⁺ with H", ylim=(0, 1))
     panel.legend(loc="upper left")
     return figure
 
@@ -246,6 +245,13 @@ def width(rows: DataFrame) -> Figure:
     ends = np.array([table["m"].min(), table["m"].max()], dtype=float)
     panel.plot(ends, 12 / ends, color=_GREY, linestyle="--", label="12/m", zorder=1)
     style.loglog(panel, at=sorted(table["m"].unique()))
+    shown = [
+        gap
+        for gap in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+        if 0.8 * 12 / ends[1] < gap < 1.2 * table["risk_gap"].max()
+    ]
+    panel.set_yticks(shown, [f"{gap:.1%}" if gap < 0.01 else f"{gap:.0%}" for gap in shown])
+    panel.yaxis.set_minor_locator(NullLocator())
     panel.set(xlabel="number of neurons m", ylabel="(risk − limit) / limit, mean over seeds")
     panel.legend()
     return figure
@@ -275,9 +281,17 @@ def _first(panel: Axes, path: DataFrame) -> None:
     if math.isfinite(crossing):
         panel.axvline(crossing, color=_GREY, linestyle=":", zorder=1)
         panel.annotate(
-            "t*", (crossing, 0.98), xycoords=("data", "axes fraction"), xytext=(3, 0), textcoords="offset points",
-            va="top",
+            "t*", (crossing, 0.02), xycoords=("data", "axes fraction"), xytext=(3, 0), textcoords="offset points",
+            va="bottom",
         )  # fmt: skip
+
+
+def _from_zero(panel: Axes, horizon: float) -> None:
+    """Time from 0 on, evenly in log(1 + t)."""
+    panel.set_xscale("function", functions=(np.log1p, np.expm1))
+    ticks = [t for t in (0, 1, 3, 10, 30, 100, 300, 1000) if t <= horizon]
+    panel.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    panel.set(xlabel="time t", xlim=(0, horizon))
 
 
 def _sweep(rows: DataFrame) -> DataFrame:
