@@ -9,6 +9,7 @@
 """
 
 from symfield.weightspace.assignment import Assignment, assign
+from symfield.weightspace.by_hand import from_axes
 from symfield.weightspace.certify import certify
 from symfield.weightspace.derive import derive, symmetries
 from symfield.weightspace.factors import (
@@ -31,6 +32,7 @@ __all__ = [
     "trace",
     "derive",
     "certify",
+    "from_axes",
     "Example",
     "Untraceable",
     "ParameterGraph",

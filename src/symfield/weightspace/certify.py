@@ -111,15 +111,23 @@ class _InDouble(TorchFunctionMode):
 
     LOWER = frozenset({torch.float32, torch.float16, torch.bfloat16})
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.needed = False
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
         if func in {Tensor.float, Tensor.half, Tensor.bfloat16}:
+            self.needed = True
             return args[0].double()
-
-        def raised(item: Any) -> Any:
-            return torch.float64 if isinstance(item, torch.dtype) and item in self.LOWER else item
-
-        args, kwargs = pytree.tree_map(raised, (args, kwargs or {}))
+        if any(item in self.LOWER for item in (*args, *kwargs.values()) if isinstance(item, torch.dtype)):
+            self.needed = True
+            args = tuple(self._raised(item) for item in args)
+            kwargs = {key: self._raised(item) for key, item in kwargs.items()}
         return func(*args, **kwargs)
+
+    def _raised(self, item: Any) -> Any:
+        return torch.float64 if isinstance(item, torch.dtype) and item in self.LOWER else item
 
 
 class _Bench:
@@ -133,11 +141,14 @@ class _Bench:
         args, kwargs = arguments(example)
         self.flat, self.spec = pytree.tree_flatten((args, kwargs))
         self.double = True
+        self.mode: _InDouble | None = _InDouble()
         try:
             self.model = self.model.double()
             self._evaluate(self._state(), self._double(self.flat))
         except (RuntimeError, TypeError, ValueError):
             self.model, self.double = copy.deepcopy(model).eval(), False
+        if not self.double or self.mode is None or not self.mode.needed:
+            self.mode = None
         self.params = self._state()
         self.inputs = [self._draw(i) for i in range(inputs)]
 
@@ -212,7 +223,7 @@ class _Bench:
         return worst
 
     def tolerance(self, params: Mapping[str, Tensor], reference: Sequence[Sequence[Tensor]]) -> float:
-        """What round-off explains: a thousand times the answer to a disturbance in the last places of the parameters."""
+        """What round-off explains: a thousand times the answer to a disturbance of the parameters' last places."""
         eps = 1e-14 if self.double else 1e-6
         disturbed = {
             name: tensor * (1 + eps * random.normal(tensor.shape, generator=self.generator, like=tensor))
@@ -226,7 +237,7 @@ class _Bench:
 
     def _evaluate(self, params: Mapping[str, Tensor], flat: Sequence[Any]) -> list[Tensor]:
         args, kwargs = pytree.tree_unflatten(list(flat), self.spec)
-        with _quiet(self.model), torch.no_grad(), _InDouble() if self.double else contextlib.nullcontext():
+        with _quiet(self.model), torch.no_grad(), self.mode if self.mode else contextlib.nullcontext():
             output = torch.func.functional_call(self.model, dict(params), args, kwargs, tie_weights=True)
         return [item for item in pytree.tree_leaves(output) if isinstance(item, Tensor)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 
 from torch import nn
 
@@ -129,19 +130,22 @@ class _Naming:
 
     def _name(self) -> None:
         taken: set[str] = set()
-        for name in self.order:
+        names: dict[Space, str] = {}
+        for name, moved in [(name, moved) for moved in (True, False) for name in self.order]:
             short = name
             for end in (".weight", ".bias", "_weight", "_bias"):
                 short = short.removesuffix(end)
             for tree in self.found.trees[name]:
                 for leaf in _leaves(tree):
                     space = leaf.space.find()
-                    if space in self.names:
+                    if space in names or (space in self.found.gauges) != moved:
                         continue
                     text = f"{short}.{space.hint}" if space.hint else short
-                    candidates = [text, *(f"{text}:{i}" for i in range(1, 10**6))]
-                    self.names[space] = next(candidate for candidate in candidates if candidate not in taken)
-                    taken.add(self.names[space])
+                    numbered = (f"{text}:{i}" if i else text for i in count())
+                    names[space] = next(candidate for candidate in numbered if candidate not in taken)
+                    taken.add(names[space])
+        shown = {leaf.space.find(): None for name in self.order for t in self.found.trees[name] for leaf in _leaves(t)}
+        self.names = {space: names[space] for space in shown}
 
     def _factors(self, gauge: Gauge, moves: dict[Axis, list[Move]]) -> list[Factor]:
         space, name = gauge.space, self.names[gauge.space]
@@ -163,17 +167,29 @@ class _Naming:
             add(kind, f"{word}:{name}", gauge.frames)
         for kind, word, solutions in ((PositiveScale, "scale", gauge.scales), (Sign, "sign", gauge.signs)):
             for i, exponents in enumerate(solutions):
-                label = f"{word}:{name}" if len(solutions) == 1 else f"{word}:{name}@{self._tensor_of(exponents)}"
+                tensor, turn = self._tensor_of(space, exponents)
+                label = f"{word}:{name}@{tensor}" if tensor and len(solutions) > 1 else f"{word}:{name}"
                 label = label if all(label != factor.name for factor in made) else f"{label}:{i}"
-                add(kind, label, {axis: (power, ()) for axis, power in exponents.items()})
+                sense = turn if kind is PositiveScale else 1
+                add(kind, label, {axis: (sense * power, ()) for axis, power in exponents.items()})
         return made
 
-    def _tensor_of(self, exponents: Mapping[Axis, int]) -> str:
-        """The first tensor in which a scale acts, to tell several scales of one space apart."""
-        for name in self.order:
-            if any(leaf in exponents for tree in self.found.trees[name] for leaf in _leaves(tree)):
-                return name.removesuffix(".weight")
-        return ""
+    def _tensor_of(self, space: Space, exponents: Mapping[Axis, int]) -> tuple[str, int]:
+        """What tells several scales of one space apart: the gain that it moves, and the sign of its exponent there.
+
+        The scale that moves the tensor after which the space is named needs no other name.
+        """
+        shown = {
+            name: [leaf for tree in self.found.trees[name] for leaf in _leaves(tree) if leaf.space.find() is space]
+            for name in self.order
+        }
+        first = next(leaves for leaves in shown.values() if leaves)
+        if any(leaf in exponents for leaf in first):
+            return "", 1
+        found = {name: exponents[leaf] for name, leaves in shown.items() for leaf in leaves if leaf in exponents}
+        gains = [name for name in found if len(self.found.trees[name]) == 1 and not name.endswith("bias")]
+        name = (gains or list(found))[0]
+        return name.removesuffix(".weight"), 1 if found[name] > 0 else -1
 
     def _layout(self, tree: Tree, moves: Mapping[Axis, list[Move]]) -> Layout:
         if isinstance(tree, Axis):
@@ -186,8 +202,9 @@ class _Naming:
         for dim, tree in enumerate(self.found.trees[name]):
             for leaf in _leaves(tree):
                 space = leaf.space.find()
-                if space not in self.found.gauges and space.size > 1:
-                    key = (dim, space.pinned or "no symmetry fits all operators that it meets")
+                if space.size > 1 and (space not in self.found.gauges or space.pinned):
+                    scaled = ", but for scales" if space in self.found.gauges else ""
+                    key = (dim, (space.pinned or "no symmetry fits all operators that it meets") + scaled)
                     found[key] = found.get(key, 0) + space.size
         return [Fixed(name, dim, size, reason) for (dim, reason), size in found.items()]
 

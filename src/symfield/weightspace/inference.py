@@ -91,12 +91,14 @@ class Entry:
         on_data: it is also used where no parameter is involved.
         uniform: it takes :class:`Uniform` values as they are.
         enumerated: it takes :class:`Enumerated` values as they are.
+        pointers: it knows about integers that number the units of a space.
     """
 
     function: Callable[..., Any]
     on_data: bool = False
     uniform: bool = False
     enumerated: bool = False
+    pointers: bool = False
 
 
 @dataclass
@@ -138,6 +140,7 @@ class Inference:
         self.notes: dict[str, None] = {}
         self.replaced: dict[Node, tuple[str, tuple[Any, ...]]] = {}
         self.absorbed: set[Node] = set()
+        self.carried: list[tuple[tuple[Axis, ...], Axis]] = []
 
     # What rules say.
 
@@ -199,6 +202,10 @@ class Inference:
         one, two = tuple(axes), tuple(others)
         if one and two:
             self.constraints.independent.append((one, two))
+
+    def carry(self, axes: Iterable[Axis], pointed: Axis) -> None:
+        """Each entry along ``axes`` belongs to one unit of ``pointed``, such as a token that was sent to an expert."""
+        self.carried.append((tuple(axes), pointed))
 
     def fix(self, axis: Axis, reason: str) -> None:
         """Nothing moves this axis."""
@@ -304,6 +311,8 @@ class Inference:
         for dim, axis in enumerate(value.axes):
             if dim not in free:
                 self.fix(axis, f"model output {i}, axis {dim}")
+        if value.points is not None:
+            self.fix(value.points, f"its units are numbered by model output {i}")
         if free:
             self.tensors[name] = value
 
@@ -324,6 +333,9 @@ class Inference:
         if entry is None:
             self.unknown.setdefault(op, []).append(node.module)
             return self._default(node, given, f"no rule for operator {self.place(node)}")
+        for item in given:
+            if isinstance(item, Value) and item.points is not None and not entry.pointers:
+                self.fix(item.points, f"its units are numbered by integers that go into {self.place(node)}")
         try:
             filled = self._filled(self._mapped(args), entry)
             keywords = {key: self._filled(self._mapped(value), entry) for key, value in node.kwargs.items()}
@@ -343,6 +355,8 @@ class Inference:
         for item in given:
             value = self.materialise(item)
             self.freeze(value, range(len(value.axes)), reason)
+            if value.points is not None:
+                self.fix(value.points, reason)
         if node.shape and isinstance(node.shape[0], tuple):
             return [None if shape is None else self.fixed_value(shape, reason, data=data) for shape in node.shape]
         return self.fixed_value(node.shape, reason, data=data)

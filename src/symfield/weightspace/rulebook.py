@@ -16,7 +16,9 @@ RULES: dict[str, Entry] = {}
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def rule(*ops: str, on_data: bool = False, uniform: bool = False, enumerated: bool = False) -> Callable[[F], F]:
+def rule(
+    *ops: str, on_data: bool = False, uniform: bool = False, enumerated: bool = False, pointers: bool = False
+) -> Callable[[F], F]:
     """Register a rule for operators.
 
     Args:
@@ -24,6 +26,7 @@ def rule(*ops: str, on_data: bool = False, uniform: bool = False, enumerated: bo
         on_data: also where no parameter is involved.
         uniform: takes uniform constants as they are.
         enumerated: takes enumerated values as they are.
+        pointers: knows about integers that number the units of a space.
 
     Returns:
         The decorator.
@@ -31,7 +34,7 @@ def rule(*ops: str, on_data: bool = False, uniform: bool = False, enumerated: bo
 
     def register(function: F) -> F:
         for op in ops:
-            RULES[op] = Entry(function, on_data, uniform, enumerated)
+            RULES[op] = Entry(function, on_data, uniform, enumerated, pointers)
         return function
 
     return register
@@ -156,8 +159,7 @@ def contract(inference: Inference, operands: Sequence[tuple[Value, Sequence[str]
             for axis in axes:
                 inference.same(axes[0], axis)
                 inference.rigid(axis)
-        others = [axis for other in places if other != label for axis in places[other]]
-        inference.independent(others, axes)
+        inference.independent([axis for other in out for axis in places[other]], axes)
     result = []
     for label in out:
         axes = places[label]

@@ -12,7 +12,7 @@ from symfield.weightspace.rulebook import pointwise, rule
 __all__: list[str] = []
 
 
-@rule("index", "_unsafe_index")
+@rule("index", "_unsafe_index", pointers=True)
 def index(inference: Inference, node: Node, x: Value, indices: Sequence[Any]) -> Value:
     """Entries chosen by integers: these axes are fixed, the others go on."""
     given = {dim: item for dim, item in enumerate(indices) if item is not None}
@@ -21,9 +21,11 @@ def index(inference: Inference, node: Node, x: Value, indices: Sequence[Any]) ->
         if pointed:
             inference.same(item.points, x.axes[dim])
             inference.rigid(x.axes[dim])
-            inference.independent([axis for axis in x.axes if axis is not x.axes[dim]], [x.axes[dim]])
+            inference.carry(item.axes, x.axes[dim])
         else:
             inference.freeze(x, [dim], f"entries are chosen by integers in {inference.place(node)}")
+            if item.points is not None:
+                inference.fix(item.points, f"its units are numbered by integers that go into {inference.place(node)}")
     rest = [axis for dim, axis in enumerate(x.axes) if dim not in given]
     count = len(node.shape) - len(rest)
     dims = sorted(given)
@@ -45,7 +47,7 @@ def index_select(inference: Inference, node: Node, x: Value, dim: int, chosen: V
     return Value([*x.axes[:dim], *chosen.axes, *x.axes[dim + 1 :]])
 
 
-@rule("gather", "take_along_dim")
+@rule("gather", "take_along_dim", pointers=True)
 def gather(inference: Inference, node: Node, x: Value, dim: int, chosen: Value, **kwargs: Any) -> Value:
     """Entries chosen one by one; along the other axes the integers must be alike, or move along."""
     dim = dim % len(x.axes)
@@ -124,7 +126,7 @@ def topk(inference: Inference, node: Node, x: Value, *args: Any, **kwargs: Any) 
     return [Value(axes), Value(list(axes), points=x.axes[dim])]
 
 
-@rule("one_hot")
+@rule("one_hot", pointers=True)
 def one_hot(inference: Inference, node: Node, x: Value, classes: int = -1) -> Value:
     """Integers as indicator vectors; those that point at units become an axis of these units."""
     if x.points is not None and x.points.size == node.shape[-1]:

@@ -8,7 +8,7 @@ from typing import Any
 from symfield.weightspace.graph import Node
 from symfield.weightspace.inference import Inference, Value
 from symfield.weightspace.rulebook import contract, rule, tie
-from symfield.weightspace.spaces import Axis
+from symfield.weightspace.spaces import Axis, leaves
 
 __all__: list[str] = []
 
@@ -96,17 +96,18 @@ def bilinear(inference: Inference, node: Node, a: Value, b: Value, weight: Value
     return _plus(inference, contract(inference, pairs, [*batch, "o"]), bias)
 
 
-@rule("embedding", "embedding_bag")
+@rule("embedding", "embedding_bag", pointers=True)
 def embedding(inference: Inference, node: Node, weight: Value, indices: Any, *args: Any, **kwargs: Any) -> Any:
     """Rows chosen by integers: the rows are fixed, the channels go on."""
     table, channels = weight.axes
     if node.op == "embedding_bag":
         raise NotImplementedError("embedding_bag")
-    inference.independent([channels], [table])
     if indices.points is not None:
         inference.same(indices.points, table)
         inference.rigid(table)
+        inference.carry(indices.axes, table)
     else:
+        inference.independent([channels], [table])
         inference.fix(table, "rows are chosen by integer inputs")
     return Value([*indices.axes, channels])
 
@@ -130,8 +131,10 @@ def convolution(
     inference.freeze(x, range(len(x.axes) - ndim, len(x.axes)), "positions of a convolution")
     inference.freeze(weight, range(2, ndim + 2), "positions in the kernel of a convolution")
     outer, inner = (weight.axes[1], weight.axes[0]) if transposed else (weight.axes[0], weight.axes[1])
-    inference.independent([*batch, outer], [channel, *space])
+    inference.independent([*batch, outer], space)
+    inference.independent(batch, [channel])
     if groups == 1:
+        inference.independent([outer], [channel])
         inference.dual(channel, inner)
         out = outer
     else:
@@ -164,10 +167,11 @@ def _grouped(inference: Inference, channel: Axis, weight: Value, groups: int, tr
     if (per_out if transposed else per_in) == 1:
         inference.rigid(weight.axes[1])
     inference.units(g_x, g_w)
-    inference.hint(g_x, "groups")
     if c_x is not None and c_w is not None:
+        inference.hint(g_x, "groups")
         inference.dual(c_x, c_w)
         inference.rigid(g_x)
+        inference.independent([g_x, *([o_w] if o_w is not None else [])], [c_x])
     if c_x is not None and o_w is None:
         return g_w
     g_out = g_w.sibling()
@@ -215,7 +219,10 @@ def attention(
     inference.independent([*batch_k, source], [dim_k])
     inference.independent([*batch, *batch_v, dim_v, dim_q], [source, target])
     if batch:
-        inference.hint(batch[-1], "heads")
+        outermost, *inner = leaves(batch[-1])
+        inference.hint(outermost, "heads")
+        for axis in inner:
+            inference.hint(axis, "queries")
     inference.hint(dim_q, "qk")
     inference.hint(dim_v, "v")
     if isinstance(mask, Value):

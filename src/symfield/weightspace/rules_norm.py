@@ -14,6 +14,11 @@ __all__: list[str] = []
 
 EPS = "positive scales of what enters batch_norm, layer_norm or group_norm are undone up to eps only, and not returned"
 
+CENTRED = (
+    "what enters layer_norm may also be rotated around its mean once gains and biases are folded into the next "
+    "weights, change sign as a whole, or be shifted by a constant; not returned"
+)
+
 
 def _affine(inference: Inference, x: Axis, weight: Axis | None, bias: Axis | None) -> Axis:
     """The axis after w x̂ + b, for x̂ on the axis x."""
@@ -34,6 +39,8 @@ def layer_norm(
 ) -> Any:
     """Means along the last axes allow permutations alone; gain and bias may be rescaled with what follows."""
     inference.note(EPS)
+    if not x.axes[-1].pinned:
+        inference.note(CENTRED)
     first = len(x.axes) - len(shape)
     inference.independent(x.axes[:first], x.axes[first:])
     inference.rigid(*x.axes)

@@ -15,7 +15,7 @@ __all__: list[str] = []
     "alias", "clone", "contiguous", "detach", "dropout", "native_dropout", "feature_dropout", "alpha_dropout",
     "lift_fresh_copy", "to", "_to_copy", "type_as", "float", "double", "half", "bfloat16", "real", "conj",
     "resolve_conj", "resolve_neg", "positive", "identity", "_conj",
-    on_data=True, uniform=True, enumerated=True,
+    on_data=True, uniform=True, enumerated=True, pointers=True,
 )  # fmt: skip
 def identity(inference: Inference, node: Node, x: Any, *args: Any, **kwargs: Any) -> Any:
     """Nothing happens, but perhaps to the dtype."""
@@ -72,7 +72,7 @@ def clamp(inference: Inference, node: Node, x: Value, low: Any = None, high: Any
     "gelu", "silu", "sigmoid", "exp", "expm1", "log", "log1p", "log2", "log10", "softplus", "mish", "hardswish",
     "hardsigmoid", "elu", "selu", "celu", "relu6", "rrelu", "log_sigmoid", "cos", "cosh", "acos", "floor", "ceil",
     "round", "trunc", "erfc", "lgamma", "digamma", "nan_to_num", "isnan", "isinf", "isfinite", "logical_not",
-    "bitwise_not", "frac", "glu_jvp", "sgn", "sign", "logit", "exp2", "xlogy", "atan2", "fmod", "remainder", "logaddexp",
+    "bitwise_not", "frac", "sgn", "sign", "logit", "exp2", "xlogy", "atan2", "fmod", "remainder", "logaddexp",
     "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or",
     "bitwise_xor", "floor_divide", "squared_relu",
 )  # fmt: skip
@@ -119,7 +119,7 @@ def power(inference: Inference, node: Node, x: Any, exponent: Any = 2.0) -> Valu
     return _power(inference, x, int(k))
 
 
-@rule("add", "sub", "rsub", uniform=True)
+@rule("add", "sub", "rsub", on_data=True, uniform=True)
 def add(inference: Inference, node: Node, x: Any, y: Any, alpha: Any = 1) -> Value:
     """Both sides move alike; a side that is constant along an axis leaves permutations alone there."""
     for one, other in ((x, y), (y, x)):
@@ -132,7 +132,7 @@ def add(inference: Inference, node: Node, x: Any, y: Any, alpha: Any = 1) -> Val
     return Value([tie(inference, row, size) for row, size in zip(rows, node.shape, strict=True)])
 
 
-@rule("mul", "div", "multiply", "divide", uniform=True)
+@rule("mul", "div", "multiply", "divide", on_data=True, uniform=True)
 def multiply(inference: Inference, node: Node, x: Any, y: Any, **kwargs: Any) -> Value:
     """Gauges multiply; numbers change nothing; a vector of parameters is a gain."""
     if kwargs.get("rounding_mode"):
@@ -188,7 +188,7 @@ def extremum(inference: Inference, node: Node, x: Value, y: Value) -> Value:
     return Value(axes)
 
 
-@rule("where", "masked_fill", uniform=True)
+@rule("where", "masked_fill", on_data=True, uniform=True)
 def choose(inference: Inference, node: Node, *args: Any) -> Value:
     """Either side, entry by entry: they move alike; numbers other than zero are constants."""
     condition, x, y = args if node.op == "where" else (args[1], args[2], args[0])
@@ -200,11 +200,14 @@ def choose(inference: Inference, node: Node, *args: Any) -> Value:
     axes = []
     for (mask, *sides), size in zip(rows, node.shape, strict=True):
         there = [side for side, item in zip(sides, (x, y), strict=True) if number(item) != 0]
-        axis = tie(inference, there, size)
         if mask is not None:
             inference.rigid(mask)
-            inference.units(mask, axis)
-        axes.append(axis)
+        if mask is not None and all(side is None for side in there):
+            axes.append(mask)
+            continue
+        axes.append(tie(inference, there, size))
+        if mask is not None:
+            inference.units(mask, axes[-1])
     return Value(axes)
 
 

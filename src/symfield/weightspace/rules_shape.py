@@ -25,6 +25,7 @@ __all__: list[str] = []
     "_reshape_alias",
     on_data=True,
     uniform=True,
+    pointers=True,
 )
 def view(inference: Inference, node: Node, x: Any, *args: Any, **kwargs: Any) -> Any:
     """Axes are multiplied and factored, row-major; a factor that is later taken apart is enumerated."""
@@ -40,7 +41,8 @@ def view(inference: Inference, node: Node, x: Any, *args: Any, **kwargs: Any) ->
     axes: list[Axis | None] = [inference.fixed_axis(1, "size 1") if n == 1 else None for n in node.shape]
     sources = [axis for axis in x.axes if axis.size != 1]
     targets = [dim for dim, n in enumerate(node.shape) if n != 1]
-    enumerated: Enumerated | None = None
+    slices: list[dict[int, Axis]] = []
+    apart = -1
     while targets:
         group, dims = [sources.pop(0)], [targets.pop(0)]
         have, want = group[0].size, node.shape[dims[0]]
@@ -55,25 +57,19 @@ def view(inference: Inference, node: Node, x: Any, *args: Any, **kwargs: Any) ->
         whole = Axis.product(group)
         few = [i for i, n in enumerate(sizes) if len(dims) > 1 and n <= 8]
         at = next((i for i in few if _taken_apart(node, dims[i])), None)
-        if at is not None and enumerated is None:
-            parts = _enumerated(inference, whole, sizes, at)
-            enumerated = Enumerated(dims[at], [Value([*axes], data=x.data) for _ in parts])  # type: ignore[list-item]
-            for value, found in zip(enumerated.parts, parts, strict=True):
-                for dim, axis in zip([d for d in dims if d != dims[at]], found, strict=True):
-                    value.axes[dim] = axis
-            axes[dims[at]] = None
-            for dim in dims:
-                if dim != dims[at]:
-                    axes[dim] = parts[0][[d for d in dims if d != dims[at]].index(dim)]
-            continue
-        for dim, axis in zip(dims, inference.factor(whole, sizes), strict=True):
-            axes[dim] = axis
-    if enumerated is None:
-        return Value([axis for axis in axes if axis is not None], data=x.data)
-    for value in enumerated.parts:
-        filled = [own if own is not None else common for own, common in zip(value.axes, axes, strict=True)]
-        value.axes = [axis for dim, axis in enumerate(filled) if dim != enumerated.dim and axis is not None]
-    return enumerated
+        if at is not None and not slices:
+            apart = dims.pop(at)
+            slices = [dict(zip(dims, found, strict=True)) for found in _enumerated(inference, whole, sizes, at)]
+        else:
+            for dim, axis in zip(dims, inference.factor(whole, sizes), strict=True):
+                axes[dim] = axis
+    if not slices:
+        return Value([axis for axis in axes if axis is not None], data=x.data, points=x.points)
+    parts = []
+    for own in slices:
+        filled = [own.get(dim, common) for dim, common in enumerate(axes) if dim != apart]
+        parts.append(Value([axis for axis in filled if axis is not None], data=x.data))
+    return Enumerated(apart, parts)
 
 
 def _enumerated(inference: Inference, whole: Axis, sizes: Sequence[int], at: int) -> list[list[Axis]]:
@@ -146,7 +142,7 @@ def transpose(inference: Inference, node: Node, x: Any, first: int = -2, second:
     return _rearranged(x, order)
 
 
-@rule("unsqueeze", on_data=True, uniform=True, enumerated=True)
+@rule("unsqueeze", on_data=True, uniform=True, enumerated=True, pointers=True)
 def unsqueeze(inference: Inference, node: Node, x: Any, dim: int) -> Any:
     """A new axis of size 1."""
     if isinstance(x, Uniform):
@@ -162,7 +158,7 @@ def unsqueeze(inference: Inference, node: Node, x: Any, dim: int) -> Any:
     return Value(axes, data=x.data, points=x.points)
 
 
-@rule("squeeze", on_data=True, uniform=True, enumerated=True)
+@rule("squeeze", on_data=True, uniform=True, enumerated=True, pointers=True)
 def squeeze(inference: Inference, node: Node, x: Any, dim: Any = None) -> Any:
     """Axes of size 1 go."""
     if isinstance(x, Uniform):
@@ -277,7 +273,7 @@ def unbind(inference: Inference, node: Node, x: Any, dim: int = 0) -> list[Value
     return [select(inference, node, x, dim, i) for i in range(count)]
 
 
-@rule("getitem", on_data=True, uniform=True, enumerated=True)
+@rule("getitem", on_data=True, uniform=True, enumerated=True, pointers=True)
 def getitem(inference: Inference, node: Node, x: Any, index: int) -> Any:
     """One of several results."""
     return x[index]

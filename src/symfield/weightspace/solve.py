@@ -148,6 +148,9 @@ def _gauge(space: Space, here: _Local, places: Sequence[Axis], inference: Infere
         gauge.matrix, gauge.frames, root = framed
     elif here.planes:
         space.pin("rotary planes next to an operator that is not linear in them")
+        inference.note(
+            "rotary codes after a norm with gains: the two gains may be scaled against each other; not returned"
+        )
         here.linear["scale"] += [((axis, 1),) for axis in here.occurrences]
         here.linear["sign"] += [((axis, 1),) for axis in here.occurrences]
     gauge.permutes = not gauge.matrix and not space.pinned and space.size > 1
@@ -324,15 +327,21 @@ def _bases(inference: Inference, gauges: dict[Space, Gauge]) -> None:
     """Over which other spaces the elements of each gauge are independent."""
     around: dict[Space, set[Space]] = {}
     order: dict[Space, int] = {}
+    carried = [
+        ({leaf.space.find() for axis in axes for leaf in leaves(axis)}, pointed.space.find())
+        for axes, pointed in inference.carried
+    ]
     for value in [*inference.all_values, *inference.tensors.values()]:
         for block in _blocks([normal(axis) for axis in value.axes]):
             present = set(block)
+            present |= {pointed for tokens, pointed in carried if tokens <= present}
             for space in block:
                 order.setdefault(space, len(order))
                 if space in gauges:
                     around[space] = (around[space] & present) if space in around else set(present)
     for one, two in inference.constraints.independent:
         others = {leaf.space.find() for axis in two for leaf in leaves(axis)}
+        others |= {pointed for tokens, pointed in carried if tokens & others}
         for axis in one:
             for leaf in leaves(axis):
                 around.get(leaf.space.find(), set()).difference_update(others)

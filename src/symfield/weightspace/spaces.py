@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import prod
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 __all__ = ["Axis", "Irregular", "Space", "Tree", "leaves", "matched", "normal", "unify"]
 
@@ -157,7 +157,7 @@ class Axis:
         return found
 
 
-Tree: TypeAlias = "Axis | tuple[str, list[Tree]]"
+Tree: TypeAlias = Axis | tuple[str, list[Any]]
 """Normal form of an axis: a leaf, or a flat product or concatenation of such."""
 
 
@@ -290,7 +290,7 @@ def unify(a: Space, b: Space) -> None:
         a.pin(b.pinned, rigid=b.rigid)
 
 
-SpaceTree: TypeAlias = "Space | tuple[str, list[SpaceTree]]"
+SpaceTree: TypeAlias = Space | tuple[str, list[Any]]
 
 
 def _tree(kind: str, parts: Sequence[Tree]) -> Tree:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -107,6 +108,17 @@ class ParameterSymmetry:
         return frozenset(
             name for name, axes in self.layouts.items() if any(piece.moves for a in axes for piece, _, _ in pieces(a))
         )
+
+    @cached_property
+    def _touched(self) -> dict[str, frozenset[str]]:
+        """Tensors that each factor moves."""
+        found: dict[str, set[str]] = {factor.name: set() for factor in self.factors}
+        for name, axes in self.layouts.items():
+            for layout in axes:
+                for piece, _, _ in pieces(layout):
+                    for move in piece.moves:
+                        found[move.factor].add(name)
+        return {factor: frozenset(names) for factor, names in found.items()}
 
     @property
     def dimension(self) -> int:
@@ -242,11 +254,17 @@ class ParameterSymmetry:
                 raise KeyError(f"the element names {name!r}; the factors are {list(self._by_name)}")
             self._by_name[name].require(g)
         self._check(params)
-        result: Params = {}
-        for name, tensor in params.items():
-            home = self.aliases.get(name, name)
-            result[name] = self._move(tensor, home, params, element) if home in self._moved else tensor.clone()
-        return result
+        return self._apply(params, element, copy=True)
+
+    def _apply(self, params: Mapping[str, Tensor], element: Mapping[str, Tensor], *, copy: bool) -> Params:
+        """:meth:`apply` without its checks; tensors that stay as they are may be shared."""
+        touched = {name for factor in element for name in self._touched[factor]}
+        return {
+            name: self._move(tensor, self.aliases.get(name, name), params, element)
+            if self.aliases.get(name, name) in touched
+            else (tensor.clone() if copy else tensor)
+            for name, tensor in params.items()
+        }
 
     def unfold(self, params: Mapping[str, Tensor], name: str) -> tuple[Face, ...]:
         """All entries that a factor moves, unit by unit: what alignment compares.
@@ -305,24 +323,32 @@ class ParameterSymmetry:
                 raise ValueError(f"tensor {name!r} holds NaN; repair or retrain the model before moving it")
 
     def _move(self, tensor: Tensor, home: str, params: Mapping[str, Tensor], element: Mapping[str, Tensor]) -> Tensor:
-        def visit(block: Tensor, parts: tuple[tuple[Piece, int], ...]) -> Tensor:
-            work = [
-                (factor.stage, -len(factor.base), dim, move, factor)
-                for dim, (piece, _) in enumerate(parts)
-                for move in piece.moves
-                if (factor := self._by_name[move.factor]).name in element
-            ]
-            for _, _, dim, move, factor in sorted(work, key=lambda item: item[:3]):
-                base = _base_dims(factor.base, parts, dim)
-                g = element[factor.name]
-                if isinstance(factor, _Matrix):
-                    block = factor.act(block, dim, base, g, move.power, self._gain(move, params, block))
-                else:
-                    block = factor.act(block, dim, base, g, move.power)
-            return block
-
+        visit = partial(self._act, params, element)
         moved = map_blocks(tensor, [(layout, i) for i, layout in enumerate(self.layouts[home])], visit)
         return moved.clone() if moved.data_ptr() == tensor.data_ptr() else moved
+
+    def _act(
+        self,
+        params: Mapping[str, Tensor],
+        element: Mapping[str, Tensor],
+        block: Tensor,
+        parts: tuple[tuple[Piece, int], ...],
+    ) -> Tensor:
+        """Move one block: matrices, then scales, then permutations, inner ones first."""
+        work = [
+            (factor.stage, -len(factor.base), dim, move, factor)
+            for dim, (piece, _) in enumerate(parts)
+            for move in piece.moves
+            if (factor := self._by_name[move.factor]).name in element
+        ]
+        for _, _, dim, move, factor in sorted(work, key=itemgetter(0, 1, 2)):
+            base = _base_dims(factor.base, parts, dim)
+            g = element[factor.name]
+            if isinstance(factor, _Matrix):
+                block = factor.act(block, dim, base, g, move.power, self._gain(move, params, block))
+            else:
+                block = factor.act(block, dim, base, g, move.power)
+        return block
 
     def _gain(self, move: Move, params: Mapping[str, Tensor], block: Tensor) -> Tensor | None:
         if not move.gains:

@@ -7,7 +7,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ from symfield.weightspace.graph import Node, ParameterGraph, TensorInfo
 
 __all__ = ["Example", "Untraceable", "arguments", "trace"]
 
-Example = Tensor | tuple | list | Mapping[str, Any]
+Example: TypeAlias = Any
 """One tensor, positional arguments as a tuple, or keyword arguments as a dict."""
 
 
