@@ -32,20 +32,16 @@ from symfield.onestep.predictions import (
     predicted_samples,
 )
 from symfield.onestep.ridge import Ridge, RidgeReadout, lambda_grid, ridge_readout
+from symfield.onestep.rules import Rule, batch_normalised, giant, plain, spherical
 from symfield.onestep.signals import Signal, signal
 from symfield.onestep.spectra import Spectrum, spectrum
 from symfield.onestep.step import (
     GradientStep,
     Loss,
-    Rule,
-    batch_normalised,
     correlation_loss,
-    giant,
     gradient_step,
     gradient_step_on_sample,
     neuron_gradients,
-    plain,
-    spherical,
     square_loss,
 )
 from symfield.onestep.students import Students, random_students
