@@ -44,8 +44,6 @@ from symfield.studies._wortsman2024 import (
 
 __all__ = ["STUDY", "Config", "figures", "run"]
 
-_INK = "#22262b"
-
 
 @dataclass(frozen=True)
 class Config:
