@@ -61,6 +61,13 @@ def test_a_flow_that_blows_up_says_when():
         solve(lambda t, y: y**9, 10 * ONE, [20.0], method=euler(1.0))
 
 
+def test_steps_that_shrink_for_ever_end_with_an_error():
+    with pytest.raises(ArithmeticError, match=r"spent 500 slopes and is at t = 0\.18\d*: its steps shrink"):
+        solve(
+            lambda t, y: 1 - 2 * torch.sign(y - 0.5) - y, 0 * ONE, [2.0], method=Adaptive(1e-8, 1e-10, evaluations=500)
+        )
+
+
 @pytest.mark.parametrize(
     "bad", [lambda: heun(0.0), lambda: rk4(math.inf), lambda: Adaptive(0.0), lambda: Adaptive(1e-3, -1.0)]
 )

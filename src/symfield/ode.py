@@ -40,11 +40,14 @@ class Adaptive:
         rtol: relative tolerance of a step.
         atol: absolute tolerance of a step; far below the smallest coordinates that matter.
         solver: a scipy ``OdeSolver``; ``scipy.integrate.LSODA`` for stiff problems.
+        evaluations: after so many slopes the solver gives up; steps that shrink for ever, at a kink or a jump of the
+            slope, would otherwise never end.
     """
 
     rtol: float = 1e-8
     atol: float = 1e-10
     solver: type[OdeSolver] = DOP853
+    evaluations: int = 200_000
 
     def __post_init__(self) -> None:
         if not (self.rtol > 0 and self.atol >= 0 and math.isfinite(self.rtol + self.atol)):
@@ -242,14 +245,19 @@ def solve(
 
 
 def _adaptive(slope: Slope, start: Tensor, grid: Tensor, method: Adaptive, dense: bool) -> Solution:
-    reached = 0.0
+    reached, count = 0.0, 0
 
     def tensor(y: object) -> Tensor:
         return torch.as_tensor(y, dtype=start.dtype).to(start.device).reshape(start.shape)
 
     def flat(t: float, y: object) -> object:
-        nonlocal reached
-        reached = t
+        nonlocal reached, count
+        reached, count = t, count + 1
+        if count > method.evaluations:
+            raise ArithmeticError(
+                f"the solver spent {method.evaluations} slopes and is at t = {t:.6g}: its steps shrink, at a kink or "
+                "jump of the slope perhaps; use a fixed step (heun, rk4), loosen rtol=, or raise evaluations="
+            )
         return slope(t, tensor(y)).reshape(-1).cpu().numpy()
 
     result = solve_ivp(
