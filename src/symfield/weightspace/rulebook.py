@@ -93,8 +93,9 @@ def tie(inference: Inference, axes: Sequence[Axis | None], size: int) -> Axis:
         The axis of the result.
     """
     there = [axis for axis in axes if axis is not None]
-    if not there:
-        return inference.fixed_axis(size, "broadcast along this axis")
+    if not there:  # constant along this axis, whatever permutes it
+        there = [Axis.fresh(size)]
+        inference.rigid(there[0])
     for axis in there[1:]:
         inference.same(there[0], axis)
     if len(there) < len(axes):

@@ -148,9 +148,7 @@ def _gauge(space: Space, here: _Local, places: Sequence[Axis], inference: Infere
         gauge.matrix, gauge.frames, root = framed
     elif here.planes:
         space.pin("rotary planes next to an operator that is not linear in them")
-        inference.note(
-            "rotary codes after a norm with gains: the two gains may be scaled against each other; not returned"
-        )
+        inference.note("rotary codes after norms: their gains may be scaled against each other; not returned")
         here.linear["scale"] += [((axis, 1),) for axis in here.occurrences]
         here.linear["sign"] += [((axis, 1),) for axis in here.occurrences]
     gauge.permutes = not gauge.matrix and not space.pinned and space.size > 1
