@@ -9,9 +9,9 @@ What differs from the paper's code: the distance from linearity |f_even|² and t
 expectations, not Monte-Carlo means, and every width is run from two seeds.
 
 References:
-    Hajjar & Chizat 2023, *Symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771, and its
-    code github.com/karl-hajjar/learning-structure (notebook odd-target: d = 60, m = 10, 50, 128, 1024, batch 512, rate
-    0.01, 10⁴ steps).
+    Hajjar & Chizat 2023, *On the symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771, and
+    its code github.com/karl-hajjar/learning-structure (notebook odd-target: d = 60, m = 10, 50, 128, 1024, batch 512,
+    rate 0.01, 10⁴ steps).
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ What differs from the paper's code: the flow is exact, without samples, with tim
 64 pairs of directions (u_H, e_⊥), which rotations make equal for an infinitely wide network.
 
 References:
-    Hajjar & Chizat 2023, *Symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771, and its
-    code github.com/karl-hajjar/learning-structure (notebook orthogonal-dependence: d = 20, d_H = 5, m = 1024, batch
+    Hajjar & Chizat 2023, *On the symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771, and
+    its code github.com/karl-hajjar/learning-structure (notebook orthogonal-dependence: d = 20, d_H = 5, m = 1024, batch
     256, rate 0.05, steps 0 to 1000).
 """
 

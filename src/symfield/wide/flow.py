@@ -14,7 +14,7 @@ forms of pairs of neurons; the time step is the only approximation.
   stays where it is.
 
 References:
-    Hajjar & Chizat 2023, *Symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771.
+    Hajjar & Chizat 2023, *On the symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771.
     Chizat & Bach 2018, *On the global convergence of gradient descent for over-parameterized models using optimal
     transport*, arXiv 1805.09545.
 """

@@ -5,7 +5,7 @@ anew, uniformly. The law of a lifted cloud is exactly invariant under rotations,
 draws is the reduced predictor; one draw with k copies of each neuron differs from it by O(1/√(mk)).
 
 References:
-    Hajjar & Chizat 2023, *Symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771.
+    Hajjar & Chizat 2023, *On the symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771.
 """
 
 from __future__ import annotations

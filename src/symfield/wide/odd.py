@@ -28,8 +28,8 @@ leaves w = 0, and no network of this kind does better, since its odd part is lin
 orthogonal to the residual, it stays at a saddle.
 
 References:
-    Hajjar & Chizat 2023, *Symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771. Bounds
-    in this form, for any covariance and unbalanced neurons, are derived here.
+    Hajjar & Chizat 2023, *On the symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771.
+    Bounds in this form, for any covariance and unbalanced neurons, are derived here.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Moments of polynomials are exact: for X ~ N(0, S) by E X_i p(X) = Σ_j S_ij E �
 those of N(0, I) divided by E‖Z‖^{2k} = d(d+2)…(d+2k−2).
 
 References:
-    Hajjar & Chizat 2023, *Symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771.
+    Hajjar & Chizat 2023, *On the symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ Put A = vW, B = vV/4, C = √(A² + B²), E = exp(−Ct). With s = (V/4) sinh Λ
     W − s = 2 W C² E / D,   s = W B (1 − E) (C (1 + E) + B (1 − E)) / D,   D = B(C + B) + 2A²E − B(C − B)E².
 
 References:
-    Hajjar & Chizat 2023, *Symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771 (the
+    Hajjar & Chizat 2023, *On the symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771 (the
     reduction to a linear predictor). Boost, metric and the closed form are derived here.
 """
 

@@ -14,7 +14,7 @@ the same equation z' = A z, so that M = (1/m) Σ_j z_j z_jᵀ is closed by itsel
 Invariants: A J + J A = 0 for J = diag(1, −I), so a² − |b|² of each particle, and the spectrum of J M, are constant.
 
 References:
-    Hajjar & Chizat 2023, *Symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771 (the
+    Hajjar & Chizat 2023, *On the symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771 (the
     reduction to a linear network). The second moments and their invariants are derived here.
 """
 

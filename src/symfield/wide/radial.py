@@ -14,7 +14,7 @@ measure on angles that does so, but K has eigenvalues so small that measures far
 says that the flow converges to it.
 
 References:
-    Hajjar & Chizat 2023, *Symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771.
+    Hajjar & Chizat 2023, *On the symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771.
 """
 
 from __future__ import annotations

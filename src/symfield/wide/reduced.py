@@ -13,7 +13,7 @@ one rotated neuron, (b_H, ρe) for any unit vector e of H^⊥. A network of m re
 dimensions that it has averaged out; a network of m neurons in R^d has one of order 1/m.
 
 References:
-    Hajjar & Chizat 2023, *Symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771 (the
+    Hajjar & Chizat 2023, *On the symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771 (the
     reduction). The form of k̄ is derived here.
 """
 

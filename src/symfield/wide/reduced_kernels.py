@@ -12,8 +12,9 @@ each unless a dimension is very small: :func:`radial_kernel` doubles the number 
 finer quadrature, and keeps the difference.
 
 References:
-    Hajjar & Chizat 2023, *Symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771 (the kernel;
-    they estimate it by Monte Carlo at every step). The series and the powers at its singularities: derived here.
+    Hajjar & Chizat 2023, *On the symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771 (the
+    kernel; they estimate it by Monte Carlo at every step). The series and the powers at its singularities: derived
+    here.
 """
 
 from __future__ import annotations

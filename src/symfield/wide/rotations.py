@@ -9,8 +9,8 @@ the singularity is a cube at an end point, and Gauss–Legendre nodes there, wit
 1e-14.
 
 References:
-    Hajjar & Chizat 2023, *Symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771 (γ_n and its
-    use for averaged kernels). The choice of nodes is derived here.
+    Hajjar & Chizat 2023, *On the symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771 (γ_n
+    and its use for averaged kernels). The choice of nodes is derived here.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ A ReLU teacher shows its symmetries: by relu(z) = z/2 + |z|/2, a function Σ_k a
 Σ_k a_k b_k/2 and of the masses a_k|b_k|/2 on lines ±b_k, and x ↦ |⟨u, x⟩| of distinct lines are linearly independent.
 
 References:
-    Hajjar & Chizat 2023, *Symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771.
+    Hajjar & Chizat 2023, *On the symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771.
 """
 
 from __future__ import annotations

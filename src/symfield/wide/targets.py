@@ -12,7 +12,7 @@ Exact, at the cost of a kernel or less:
 Everything else is a :class:`~symfield.wide.SampledTarget`.
 
 References:
-    Hajjar & Chizat 2023, *Symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771. The
+    Hajjar & Chizat 2023, *On the symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771. The
     hypergeometric form of κ is derived here: √(1−r²) + r arcsin r = ₂F₁(−½, −½; ½; r²), and the moments of one
     coordinate of a uniform point on S^{n−1} are E q^{2k} = (½)_k/(n/2)_k.
 """
