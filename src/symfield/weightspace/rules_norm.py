@@ -12,7 +12,7 @@ from symfield.weightspace.spaces import Axis
 
 __all__: list[str] = []
 
-EPS = "positive scales of what enters batch_norm, layer_norm or group_norm are undone up to eps only, and not returned"
+EPS = "positive scales of what enters a norm are undone up to eps only, and not returned"
 
 CENTRED = (
     "what enters layer_norm may also be rotated around its mean once gains and biases are folded into the next "
@@ -60,6 +60,7 @@ def rms_norm(
     inference: Inference, node: Node, x: Value, shape: Sequence[int], weight: Value | None = None, *args: Any
 ) -> Any:
     """Division by the Euclidean norm: orthogonal maps pass, then the gain acts."""
+    inference.note(EPS)
     first = len(x.axes) - len(shape)
     inference.independent(x.axes[:first], x.axes[first:])
     inference.rigid(*x.axes[:first])

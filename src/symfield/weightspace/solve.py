@@ -14,7 +14,7 @@ For each space, with its occurrences in all values:
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain, product
@@ -96,6 +96,7 @@ def solve(inference: Inference) -> Found:
         if not space.rigid and (gauge := _gauge(space, local[space], list(places), inference)) is not None:
             gauges[space] = gauge
     _bases(inference, gauges)
+    _without_repetition(gauges, [tree for axes in trees.values() for tree in axes])
     return Found(gauges, trees)
 
 
@@ -319,6 +320,40 @@ def _integers(vector: dict[Axis, Fraction], modulus: int) -> dict[Axis, int]:
     whole = {axis: int(value * scale) for axis, value in vector.items()}
     common = gcd(*whole.values())
     return {axis: 1 if modulus else value // common for axis, value in whole.items()}
+
+
+def _without_repetition(gauges: dict[Space, Gauge], trees: Sequence[Tree]) -> None:
+    """Drop scales of a base that are scales of the units over it, all alike."""
+    beside: dict[Axis, dict[Space, Axis]] = {}
+    for tree in trees:
+        for factors in _products(tree):
+            flat = [part for part in factors if isinstance(part, Axis)]
+            for axis in flat:
+                beside[axis] = {other.space.find(): other for other in flat}
+    for inner in gauges.values():
+        for outer in (gauges[space] for space in inner.base if space in gauges):
+            for kind, modulus in (("scales", 0), ("signs", 2)):
+                span = [_fractions(vector) for vector in getattr(inner, kind)]
+                kept = []
+                for vector in getattr(outer, kind):
+                    below = {beside.get(axis, {}).get(inner.space): k for axis, k in vector.items()}
+                    same = {axis: Fraction(k) for axis, k in below.items() if axis is not None}
+                    found = len(below) == len(vector) == len(same)
+                    if not found or len(_reduced_basis([*span, same], modulus)) > len(span):
+                        kept.append(vector)
+                setattr(outer, kind, kept)
+
+
+def _products(tree: Tree) -> Iterator[list[Tree]]:
+    if isinstance(tree, tuple):
+        if tree[0] == "product":
+            yield tree[1]
+        for part in tree[1]:
+            yield from _products(part)
+
+
+def _fractions(vector: dict[Axis, int]) -> dict[Axis, Fraction]:
+    return {axis: Fraction(k) for axis, k in vector.items()}
 
 
 def _bases(inference: Inference, gauges: dict[Space, Gauge]) -> None:
