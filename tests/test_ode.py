@@ -68,8 +68,27 @@ def test_steps_that_shrink_for_ever_end_with_an_error():
         )
 
 
+def test_single_precision_is_followed_to_its_round_off_and_not_beyond():
+    path = solve(pendulum, PENDULUM.float(), [1.0, 3.0])
+    assert path.states.dtype == torch.float32
+    torch.testing.assert_close(path.states.double(), EXACT, rtol=0, atol=2e-6)
+    assert path.evaluations < 1.5 * solve(pendulum, PENDULUM, [1.0, 3.0]).evaluations
+
+
+def test_integer_states_are_refused_rather_than_truncated():
+    with pytest.raises(ValueError, match=r"floating dtype, received torch.int64"):
+        solve(lambda t, y: y, torch.ones(2, dtype=torch.int64), [1.0])
+
+
 @pytest.mark.parametrize(
-    "bad", [lambda: heun(0.0), lambda: rk4(math.inf), lambda: Adaptive(0.0), lambda: Adaptive(1e-3, -1.0)]
+    "bad",
+    [
+        lambda: heun(0.0),
+        lambda: rk4(math.inf),
+        lambda: Adaptive(0.0),
+        lambda: Adaptive(1e-3, -1.0),
+        lambda: Adaptive(evaluations=0),
+    ],
 )
 def test_steps_and_tolerances_are_checked(bad):
     with pytest.raises(ValueError, match="expected"):

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import torch
 from scipy.integrate import DOP853, OdeSolver, solve_ivp
 
-from symfield.typing import Float, Tensor
+from symfield.typing import Float, Shaped, Tensor
 
 __all__ = ["Adaptive", "FixedStep", "Method", "Slope", "Solution", "euler", "heun", "rk4", "solve", "time_grid"]
 
@@ -34,7 +34,8 @@ class Adaptive:
 
     The tolerances hold for the steps. States at wanted times between two steps come from the solver's interpolant,
     which may be some hundred times less accurate (DOP853 at tolerance 1e-10 was seen to err by 1e-7): where that
-    matters, ask for tighter tolerances.
+    matters, ask for tighter tolerances. States of lower precision than float64 are not followed closer than their
+    round-off ε: to 10ε relative to a coordinate and ε relative to the greatest.
 
     Attributes:
         rtol: relative tolerance of a step.
@@ -52,6 +53,8 @@ class Adaptive:
     def __post_init__(self) -> None:
         if not (self.rtol > 0 and self.atol >= 0 and math.isfinite(self.rtol + self.atol)):
             raise ValueError(f"expected rtol > 0 and atol >= 0, received rtol={self.rtol}, atol={self.atol}")
+        if self.evaluations < 1:
+            raise ValueError(f"expected evaluations >= 1, received {self.evaluations}")
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,7 @@ class Solution:
 
 def solve(
     slope: Slope,
-    start: Float[Tensor, "..."],
+    start: Shaped[Tensor, "..."],
     times: Sequence[float] | Float[Tensor, " t"],
     *,
     method: Method | None = None,
@@ -207,7 +210,7 @@ def solve(
 
     Args:
         slope: (t, y) ↦ dy/dt, called without gradients.
-        start: y at t = 0, any shape.
+        start: y at t = 0, any shape, of a floating dtype, which is that of the states.
         times: increasing times ≥ 0 at which the state is wanted.
         method: :class:`Adaptive` (the default), or a :class:`FixedStep`.
         dense: whether the solution can also be read between its times; keeps every step in memory.
@@ -216,7 +219,7 @@ def solve(
         States ``(t, *start.shape)`` at the times.
 
     Raises:
-        ValueError: if the times are not increasing from 0 or later.
+        ValueError: if the times are not increasing from 0 or later, or the start is not of a floating dtype.
         ArithmeticError: if the slope stops being finite, or the solver gives up.
 
     Example:
@@ -226,6 +229,8 @@ def solve(
     """
     grid = time_grid(times)
     method = Adaptive() if method is None else method
+    if not start.is_floating_point():
+        raise ValueError(f"expected a start of a floating dtype, received {start.dtype}; use .double()")
     if float(grid[-1]) == 0.0 or start.numel() == 0:
         still = start.expand(len(grid), *start.shape).clone()
         return Solution(grid, still, 0, (lambda _t: start.clone()) if dense else None)
@@ -260,14 +265,18 @@ def _adaptive(slope: Slope, start: Tensor, grid: Tensor, method: Adaptive, dense
             )
         return slope(t, tensor(y)).reshape(-1).cpu().numpy()
 
+    rtol, atol = method.rtol, method.atol
+    if start.dtype != torch.float64:  # below round-off the controller would chase noise with ever smaller steps
+        eps = torch.finfo(start.dtype).eps
+        rtol, atol = max(rtol, 10 * eps), max(atol, eps * float(start.abs().max()))
     result = solve_ivp(
         flat,
         (0.0, float(grid[-1])),
         start.reshape(-1).cpu().numpy(),
         method=method.solver,
         t_eval=grid.numpy(),
-        rtol=method.rtol,
-        atol=method.atol,
+        rtol=rtol,
+        atol=atol,
         dense_output=dense,
     )
     if not result.success:
