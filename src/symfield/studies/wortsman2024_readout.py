@@ -45,6 +45,9 @@ from symfield.studies._wortsman2024 import DERIVED, SOURCE, link
 __all__ = ["STUDY", "Config", "figures", "run"]
 
 
+_TEACHERS = 3  # random teachers differ
+
+
 @dataclass(frozen=True)
 class Config:
     """The grid.
@@ -220,7 +223,10 @@ def verdicts(rows: DataFrame, config: Config) -> list[Verdict]:
 
     def judge(claim: str, values: Sequence[float], decide: str, bound: float, *, level: bool = False) -> None:
         published = (config.dim, config.width, config.noise) == (256, 512, 0.1)
-        if any(math.isnan(value) for value in values) or (level and not published):
+        if "random teacher" in claim and len(config.seeds) < _TEACHERS:
+            why = f"needs {_TEACHERS} seeds, one random teacher each"
+            found.append(Verdict.not_tested(claim, why, source=DERIVED))
+        elif any(math.isnan(value) for value in values) or (level and not published):
             why = "needs d = 256, p = 512, noise 0.1 and the sizes that it names" if level else "needs what it names"
             found.append(Verdict.not_tested(claim, why, source=DERIVED))
         else:
