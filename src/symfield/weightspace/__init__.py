@@ -8,6 +8,7 @@
 - :class:`Piece`, :class:`Product`, :class:`Concat`: how the entries of an axis are laid out.
 """
 
+from symfield.weightspace.alignment import Alignment, align, is_running_statistic
 from symfield.weightspace.assignment import Assignment, assign
 from symfield.weightspace.by_hand import from_axes
 from symfield.weightspace.certify import certify
@@ -23,6 +24,12 @@ from symfield.weightspace.factors import (
 )
 from symfield.weightspace.graph import Node, ParameterGraph, TensorInfo
 from symfield.weightspace.layout import Concat, Layout, Move, Piece, Product, map_blocks, pieces
+from symfield.weightspace.matching import Fit, Method, Problem, Solution, Work
+from symfield.weightspace.matching_activations import ActivationMatching, activations, correlation, covariance
+from symfield.weightspace.matching_soft import FrankWolfe, Sinkhorn, sinkhorn
+from symfield.weightspace.matching_starts import sorted_entries
+from symfield.weightspace.matching_weights import WeightMatching, identity
+from symfield.weightspace.procrustes import orthogonal_procrustes
 from symfield.weightspace.report import Check, Fixed, Report, Unknown
 from symfield.weightspace.symmetry import Element, Face, ParameterSymmetry, Slot
 from symfield.weightspace.tracing import Example, Untraceable, trace
@@ -62,4 +69,23 @@ __all__ = [
     "map_blocks",
     "Assignment",
     "assign",
+    "Alignment",
+    "align",
+    "is_running_statistic",
+    "Fit",
+    "Method",
+    "Problem",
+    "Solution",
+    "Work",
+    "WeightMatching",
+    "identity",
+    "sorted_entries",
+    "ActivationMatching",
+    "activations",
+    "correlation",
+    "covariance",
+    "FrankWolfe",
+    "Sinkhorn",
+    "sinkhorn",
+    "orthogonal_procrustes",
 ]
