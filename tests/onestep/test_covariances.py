@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -73,6 +74,7 @@ def test_power_law_has_trace_d_and_the_growth_of_its_effective_dimension(alpha):
 def test_spike_of_strength_d_to_the_beta_leaves_r1_of_d_to_the_one_minus_beta():
     covariance = Spiked.growing(4096, 0.5)
     assert covariance.eigenvalues()[0] == 65
+    assert Spiked(5, [4.0, 2.0]) == Spiked(5, (4.0, 2.0))
     assert covariance.r1 == pytest.approx((4096 + 64) / 65)
 
 
@@ -85,6 +87,19 @@ def test_fewer_data_than_dimensions_give_a_singular_covariance():
     covariance = estimated(random.normal((5, 12), generator=random.generator(0), like=DOUBLE))
     assert float(covariance.eigenvalues()[-1]) == pytest.approx(0, abs=1e-12)
     assert covariance.r1 <= 4
+
+
+def test_covariances_from_arrays_and_in_single_precision_are_those_of_the_data():
+    x = random.normal((40, 90), generator=random.generator(0), like=torch.zeros(()))  # fewer samples than dimensions
+    rough, exact = Given(torch.cov(x.mT)), Given(np.cov(x.double().numpy().T))
+    assert float(torch.linalg.eigvalsh(torch.cov(x.mT).double())[0]) < -1e-9, "round-off of float32"
+    assert rough.r1 == pytest.approx(exact.r1, rel=1e-5)
+    assert torch.allclose(rough.matrix, exact.matrix, atol=1e-5)
+    assert estimated(x.numpy()).r1 == pytest.approx(exact.r1, rel=1e-6)
+    with pytest.raises(ValueError, match="positive semi-definite"):
+        Given(torch.tensor([[1.0, 1.001], [1.001, 1.0]]))
+    with pytest.raises(ValueError, match="positive semi-definite"):
+        Given(torch.cov(x.mT).double())  # in float64 that is no round-off
 
 
 @pytest.mark.parametrize("covariance", [PowerLaw(7, 0.5), rotated(7)], ids=str)
@@ -118,6 +133,8 @@ def test_random_directions_are_uncorrelated_unit_vectors_and_the_first_one_is_un
         (lambda: Given(torch.tensor([[1.0, 2.0], [0.0, 1.0]])), "symmetric"),
         (lambda: Given(torch.zeros(3, 3)), "variance"),
         (lambda: Given(torch.ones(3)), "shape"),
+        (lambda: Given(torch.ones(3, 2)), "shape"),
+        (lambda: Given(np.full((2, 2), np.nan)), "finite"),
         (lambda: estimated(torch.ones(1, 3)), "n >= 2"),
         (lambda: estimated(torch.full((3, 3), math.nan)), "finite"),
         (lambda: PowerLaw(3, 1.0).r(0), "k > 0"),

@@ -1,6 +1,7 @@
 r"""Covariances of Gaussian inputs, x ~ N(0, S), and the effective dimensions that decide how much data is needed.
 
-S = U diag(λ) Uᵀ with λ₁ ≥ … ≥ λ_d ≥ 0. The effective dimensions are
+S = U diag(λ) Uᵀ with λ₁ ≥ … ≥ λ_d ≥ 0 is held in float64 on the CPU, and brought to dtype and device of what it is
+applied to. The effective dimensions are
 
     r_k = Tr S^k / λ₁^k,
 
@@ -20,7 +21,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import torch
 
 from symfield import random
@@ -209,10 +212,12 @@ class Spiked(Covariance):
     """
 
     dim: int
-    strength: float | tuple[float, ...]
+    strength: float | Sequence[float]
 
     def __post_init__(self) -> None:
         _require_dim(self.dim)
+        if isinstance(self.strength, Sequence):
+            object.__setattr__(self, "strength", tuple(self.strength))
         spikes = self._spikes()
         falling = all(a >= b for a, b in pairwise(spikes))
         if not (1 <= len(spikes) <= self.dim and falling and all(math.isfinite(s) and s > 0 for s in spikes)):
@@ -231,7 +236,7 @@ class Spiked(Covariance):
         return cls(dim, float(dim) ** beta)
 
     def _spikes(self) -> tuple[float, ...]:
-        return self.strength if isinstance(self.strength, tuple) else (self.strength,)
+        return tuple(self.strength) if isinstance(self.strength, Sequence) else (self.strength,)
 
     def eigenvalues(self) -> Float[Tensor, " d"]:
         """1 + θ_i, then ones."""
@@ -243,7 +248,8 @@ class Given(Covariance):
     """Your own covariance matrix.
 
     Args:
-        matrix: S, symmetric positive semi-definite and not zero, shape ``(d, d)``.
+        matrix: S, symmetric positive semi-definite (to the round-off of its own precision) and not zero, a tensor or
+            array of shape ``(d, d)``.
 
     Raises:
         ValueError: if it is not a covariance, or zero.
@@ -254,13 +260,24 @@ class Given(Covariance):
         ([3.0, 1.0], 1.333333333333)
     """
 
-    def __init__(self, matrix: Float[Tensor, "..."]) -> None:
-        if matrix.ndim != 2 or len(matrix) == 0:
-            raise ValueError(f"expected a covariance of shape (d, d), received {tuple(matrix.shape)}")
-        exact = require_covariance(matrix, len(matrix))
-        values, vectors = torch.linalg.eigh((exact + exact.mT) / 2)
-        if not float(values[-1]) > 0:
+    def __init__(self, matrix: Any) -> None:
+        given = _tensor(matrix)
+        if given.ndim != 2 or given.shape[0] != given.shape[1] or len(given) == 0:
+            raise ValueError(f"expected a covariance of shape (d, d), received {tuple(given.shape)}")
+        if not torch.isfinite(given).all():
+            raise ValueError("expected a finite covariance, received NaN or infinity; drop or impute those samples")
+        exact = given.double()
+        values, vectors = (part.cpu() for part in torch.linalg.eigh((exact + exact.mT) / 2))
+        top = float(values.abs().max())
+        if not top > 0:
             raise ValueError("expected a covariance with some variance, received zero; drop constant inputs")
+        # A covariance computed in float32 has eigenvalues below zero by its own round-off; these are none.
+        coarse = given.is_floating_point() and given.dtype != torch.float64
+        slack = len(given) * torch.finfo(given.dtype).eps * top if coarse else 0.0
+        if coarse and float(values[0]) >= -slack and float((exact - exact.mT).abs().max()) <= slack:
+            exact = (vectors * values.clamp_min(0)) @ vectors.mT
+        else:
+            exact = require_covariance(exact, len(exact)).cpu()
         self._matrix, self.dim = exact, len(exact)
         self._eigenvalues, self._basis = values.flip(0).clamp_min(0), vectors.flip(1)
 
@@ -282,11 +299,11 @@ class Given(Covariance):
         return self._basis
 
 
-def estimated(x: Float[Tensor, "..."]) -> Given:
+def estimated(x: Any) -> Given:
     """The sample covariance of data.
 
     Args:
-        x: inputs, shape ``(n, d)``, n ≥ 2; their mean is taken off.
+        x: inputs, a tensor or array of shape ``(n, d)``, n ≥ 2; their mean is taken off.
 
     Returns:
         (1/n) Σ (x_i - x̄)(x_i - x̄)ᵀ as a covariance. Its top eigenvalues are biased upwards, and r₁ downwards, unless
@@ -301,12 +318,17 @@ def estimated(x: Float[Tensor, "..."]) -> Given:
         >>> abs(estimated(x).r1 - S.r1) < 0.1
         True
     """
-    if x.ndim != 2 or x.shape[0] < 2 or x.shape[1] < 1:
-        raise ValueError(f"expected data of shape (n, d) with n >= 2, received {tuple(x.shape)}")
-    if not torch.isfinite(x).all():
+    points = _tensor(x)
+    if points.ndim != 2 or points.shape[0] < 2 or points.shape[1] < 1:
+        raise ValueError(f"expected data of shape (n, d) with n >= 2, received {tuple(points.shape)}")
+    if not torch.isfinite(points).all():
         raise ValueError("expected finite data, received NaN or infinity; drop or impute those rows")
-    centred = x.detach().double() - x.detach().double().mean(0)
-    return Given(centred.mT @ centred / len(x))
+    centred = points.double() - points.double().mean(0)
+    return Given(centred.mT @ centred / len(points))
+
+
+def _tensor(data: Any) -> Tensor:
+    return data.detach() if isinstance(data, Tensor) else torch.from_numpy(np.array(data))
 
 
 def _require_dim(dim: int) -> None:

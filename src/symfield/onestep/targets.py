@@ -38,7 +38,7 @@ class Target:
     Attributes:
         link: g.
         covariance: S.
-        directions: w*, ``(*r, k, d)``, or ``(d,)`` for one direction; brought to unit length and float64.
+        directions: w*, ``(*r, k, d)``, or ``(d,)`` for one direction; brought to unit length and float64, on the CPU.
         noise: τ ≥ 0, standard deviation of independent Gaussian noise in the labels.
         unrelated: labels have the same law but are independent of the inputs, as shuffled labels are. What is then
             measured is the null level.
@@ -63,7 +63,7 @@ class Target:
     unrelated: bool = False
 
     def __post_init__(self) -> None:
-        w, dim = self.directions.detach().double(), self.covariance.dim
+        w, dim = self.directions.detach().double().cpu(), self.covariance.dim
         w = w.unsqueeze(0) if w.ndim == 1 else w
         if w.ndim < 2 or w.shape[-1] != dim or w.shape[-2] != self.link.dim:
             raise ValueError(
