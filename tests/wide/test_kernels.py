@@ -25,10 +25,10 @@ from symfield.wide import (
     arc_cosine,
     arc_cosine_force,
     arc_cosine_gradient,
+    arc_cosine_profile,
     arc_cosine_pullback,
+    arc_cosine_slope,
     kernels,
-    profile,
-    profile_slope,
 )
 
 FULL = torch.tensor([[2.0, 0.6, 0.0], [0.6, 1.0, -0.3], [0.0, -0.3, 0.5]], dtype=torch.float64)
@@ -65,7 +65,7 @@ def test_the_kernel_is_the_integral_over_angles(angle: float):
     c = 3 * torch.tensor([[math.cos(angle), math.sin(angle)]], dtype=torch.float64)
     assert arc_cosine(b, c).item() == pytest.approx(integral(lambda s, t: relu(s) * relu(t)), abs=1e-13)
     assert absolute_kernel(b, c).item() == pytest.approx(integral(lambda s, t: abs(s * t)), abs=1e-12)
-    assert profile(torch.tensor(math.cos(angle)).double()).item() * 6 == pytest.approx(
+    assert arc_cosine_profile(torch.tensor(math.cos(angle)).double()).item() * 6 == pytest.approx(
         arc_cosine(b, c).item(), abs=2e-6
     )
 
@@ -162,7 +162,7 @@ def test_all_functions_are_differentiable_twice(law: Inputs | None):
         assert gradcheck(lambda b, c, w, force=force: force(b, c, w, law), (b, c, w))
         assert gradgradcheck(lambda b, c, w, force=force: force(b, c, w, law), (b, c, w))
     cosines = torch.tensor([-0.9, -0.2, 0.0, 0.7], dtype=torch.float64, requires_grad=True)
-    for f in (profile, profile_slope):
+    for f in (arc_cosine_profile, arc_cosine_slope):
         assert gradcheck(f, cosines)
         assert gradgradcheck(f, cosines)
 
@@ -256,7 +256,7 @@ def test_no_derivative_is_nan_however_vectors_coincide():
         absolute_kernel_gradient(cloud, cloud, weights),
     ]
     edge = torch.tensor([-1.0, 1.0, 1.5], requires_grad=True)
-    for output in [*outputs, profile(edge), profile_slope(edge)]:
+    for output in [*outputs, arc_cosine_profile(edge), arc_cosine_slope(edge)]:
         leaf = edge if output.shape == edge.shape else cloud
         (first,) = torch.autograd.grad(output.square().sum(), leaf, create_graph=True)
         (second,) = torch.autograd.grad(first.square().sum(), leaf, retain_graph=True)
@@ -266,8 +266,8 @@ def test_no_derivative_is_nan_however_vectors_coincide():
 
 def test_the_profile_of_a_cosine_just_above_one_has_the_slope_at_one():
     cosine = torch.tensor([-1 - 1e-15, 1 + 1e-15, 0.5], dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(profile(cosine).sum(), cosine)
-    close(slope, profile_slope(cosine).detach())
+    (slope,) = torch.autograd.grad(arc_cosine_profile(cosine).sum(), cosine)
+    close(slope, arc_cosine_slope(cosine).detach())
     assert slope.tolist()[:2] == [0.0, 0.5]
 
 
@@ -346,7 +346,7 @@ def test_results_have_the_dtype_of_the_weights(dtype: torch.dtype, tolerance: fl
             assert found.dtype == dtype
             assert float((found.double() - expected).abs().max()) < tolerance * float(expected.abs().max())
     assert arc_cosine(b, c.double()).dtype == torch.float64
-    assert profile(w.clamp(-1, 1)).dtype == dtype
+    assert arc_cosine_profile(w.clamp(-1, 1)).dtype == dtype
 
 
 def test_functional_transforms_see_the_same_gradient():
@@ -383,6 +383,13 @@ def test_misfits_are_refused_with_what_was_expected():
         arc_cosine_pullback(draw(4, 3), draw(5, 3), draw(3, 5))
     with pytest.raises(ValueError, match="expected weight vectors"):
         absolute_kernel(draw(3), draw(5, 3))
+
+
+@pytest.mark.parametrize("call", [arc_cosine, absolute_kernel, lambda b, c: arc_cosine_profile(b)])
+def test_integers_are_refused_rather_than_results_truncated(call):
+    axes = torch.eye(2, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"floating dtype, received torch\.int64"):
+        call(axes, axes)
 
 
 # ---------------------------------------------------------------- structure, for whatever hypothesis finds

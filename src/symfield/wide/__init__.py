@@ -4,6 +4,7 @@ References:
     Hajjar & Chizat 2023, *On the symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771.
 """
 
+from symfield.wide.cosines import arc_cosine_profile, arc_cosine_slope
 from symfield.wide.flow import (
     Neurons,
     WideTrajectory,
@@ -22,8 +23,6 @@ from symfield.wide.kernels import (
     arc_cosine_force,
     arc_cosine_gradient,
     arc_cosine_pullback,
-    profile,
-    profile_slope,
 )
 from symfield.wide.lifting import lift, lift_angles, reduce, to_angles
 from symfield.wide.odd import OddFlow, odd_target_flow
@@ -76,8 +75,8 @@ __all__ = [
     "arc_cosine_pullback",
     "absolute_kernel",
     "absolute_kernel_gradient",
-    "profile",
-    "profile_slope",
+    "arc_cosine_profile",
+    "arc_cosine_slope",
     "Inputs",
     "Gaussian",
     "UnitSphere",

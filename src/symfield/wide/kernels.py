@@ -29,11 +29,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 
-from symfield.typing import Float, Tensor
+from symfield.typing import Float, Shaped, Tensor
+from symfield.wide.cosines import arcsine, even, sine, working_dtype
 from symfield.wide.inputs import Inputs
 
 __all__ = [
@@ -43,8 +43,6 @@ __all__ = [
     "arc_cosine_force",
     "arc_cosine_gradient",
     "arc_cosine_pullback",
-    "profile",
-    "profile_slope",
 ]
 
 _SNAP = 8.0  # machine epsilons
@@ -53,7 +51,7 @@ _PAIRS = 2**24
 
 
 def arc_cosine(
-    b: Float[Tensor, "..."], c: Float[Tensor, "..."], inputs: Inputs | None = None
+    b: Shaped[Tensor, "..."], c: Shaped[Tensor, "..."], inputs: Inputs | None = None
 ) -> Float[Tensor, "*r n m"]:
     """The arc-cosine kernel of order one, E relu(⟨b_i, X⟩) relu(⟨c_j, X⟩).
 
@@ -66,7 +64,7 @@ def arc_cosine(
         The kernel, ``(*r, n, m)``; differentiable twice.
 
     Raises:
-        ValueError: if shapes do not fit.
+        ValueError: if shapes do not fit, or the dtype is not a floating one.
 
     Example:
         >>> e = torch.eye(2, dtype=torch.float64)
@@ -82,7 +80,7 @@ def arc_cosine(
 
 
 def arc_cosine_gradient(
-    b: Float[Tensor, "..."], c: Float[Tensor, "..."], weights: Float[Tensor, "..."], inputs: Inputs | None = None
+    b: Shaped[Tensor, "..."], c: Shaped[Tensor, "..."], weights: Shaped[Tensor, "..."], inputs: Inputs | None = None
 ) -> Float[Tensor, "*r n d"]:
     """The gradient in b_i of Σ_j w_j E relu(⟨b_i, X⟩) relu(⟨c_j, X⟩), without an ``(n, m, d)`` tensor.
 
@@ -96,7 +94,7 @@ def arc_cosine_gradient(
         Gradients, ``(*r, n, d)``; Sc/4 is taken for the gradient of one kernel at b = 0.
 
     Raises:
-        ValueError: if shapes do not fit.
+        ValueError: if shapes do not fit, or the dtype is not a floating one.
 
     Example:
         >>> b = torch.tensor([[2.0, 0.0]], dtype=torch.float64)
@@ -107,7 +105,7 @@ def arc_cosine_gradient(
 
 
 def arc_cosine_force(
-    b: Float[Tensor, "..."], c: Float[Tensor, "..."], weights: Float[Tensor, "..."], inputs: Inputs | None = None
+    b: Shaped[Tensor, "..."], c: Shaped[Tensor, "..."], weights: Shaped[Tensor, "..."], inputs: Inputs | None = None
 ) -> tuple[Float[Tensor, "*r n"], Float[Tensor, "*r n d"]]:
     """The sums Σ_j w_j E relu(⟨b_i, X⟩) relu(⟨c_j, X⟩) together with their gradients in b_i.
 
@@ -121,7 +119,7 @@ def arc_cosine_force(
         Values ``(*r, n)`` and gradients ``(*r, n, d)``, at the cost of the gradients alone.
 
     Raises:
-        ValueError: if shapes do not fit.
+        ValueError: if shapes do not fit, or the dtype is not a floating one.
 
     Example:
         >>> b = torch.tensor([[2.0, 0.0]], dtype=torch.float64)
@@ -137,7 +135,7 @@ def arc_cosine_force(
 
 
 def arc_cosine_pullback(
-    b: Float[Tensor, "..."], c: Float[Tensor, "..."], covectors: Float[Tensor, "..."], inputs: Inputs | None = None
+    b: Shaped[Tensor, "..."], c: Shaped[Tensor, "..."], covectors: Shaped[Tensor, "..."], inputs: Inputs | None = None
 ) -> Float[Tensor, "*r n d"]:
     """The gradients Σ_j u_ij ∇_{b_i} E relu(⟨b_i, X⟩) relu(⟨c_j, X⟩), for covectors that differ between the rows.
 
@@ -151,7 +149,7 @@ def arc_cosine_pullback(
         Gradients, ``(*r, n, d)``; Sc/4 is taken for the gradient of one kernel at b = 0.
 
     Raises:
-        ValueError: if shapes do not fit.
+        ValueError: if shapes do not fit, or the dtype is not a floating one.
 
     Example:
         >>> b = torch.tensor([[2.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
@@ -167,7 +165,7 @@ def arc_cosine_pullback(
 
 
 def absolute_kernel(
-    b: Float[Tensor, "..."], c: Float[Tensor, "..."], inputs: Inputs | None = None
+    b: Shaped[Tensor, "..."], c: Shaped[Tensor, "..."], inputs: Inputs | None = None
 ) -> Float[Tensor, "*r n m"]:
     """E |⟨b_i, X⟩||⟨c_j, X⟩|, four times the kernel of the even parts of two ReLU.
 
@@ -180,7 +178,7 @@ def absolute_kernel(
         The kernel, ``(*r, n, m)``; differentiable twice.
 
     Raises:
-        ValueError: if shapes do not fit.
+        ValueError: if shapes do not fit, or the dtype is not a floating one.
 
     Example:
         >>> e = torch.eye(2, dtype=torch.float64)
@@ -192,7 +190,7 @@ def absolute_kernel(
 
 
 def absolute_kernel_gradient(
-    b: Float[Tensor, "..."], c: Float[Tensor, "..."], weights: Float[Tensor, "..."], inputs: Inputs | None = None
+    b: Shaped[Tensor, "..."], c: Shaped[Tensor, "..."], weights: Shaped[Tensor, "..."], inputs: Inputs | None = None
 ) -> Float[Tensor, "*r n d"]:
     """The gradient in b_i of Σ_j w_j E |⟨b_i, X⟩||⟨c_j, X⟩|.
 
@@ -206,7 +204,7 @@ def absolute_kernel_gradient(
         Gradients, ``(*r, n, d)``; zero at b = 0.
 
     Raises:
-        ValueError: if shapes do not fit.
+        ValueError: if shapes do not fit, or the dtype is not a floating one.
 
     Example:
         >>> b = torch.tensor([[2.0, 0.0]], dtype=torch.float64)
@@ -218,109 +216,10 @@ def absolute_kernel_gradient(
     return _pull(gradient, inputs).to(out)
 
 
-def profile(cosine: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """k1(r) = (√(1−r²) + r(π − arccos r))/2π, the arc-cosine kernel of unit vectors at cosine r.
-
-    Args:
-        cosine: r, clipped to [−1, 1].
-
-    Returns:
-        Values from 0 at r = −1 to 1/2 at r = 1; the derivative is :func:`profile_slope`, at ±1 and beyond too (a cosine
-        of 1 + ε is one of 1).
-
-    Example:
-        >>> profile(torch.tensor([-1.0, 1.0]))
-        tensor([0.0000, 0.5000])
-    """
-    r = cosine.to(_working(cosine.dtype))
-    clipped = r + (r.clamp(-1, 1) - r).detach()
-    return (clipped / 4 + _Even.of(r) / (2 * math.pi)).to(cosine.dtype)
-
-
-def profile_slope(cosine: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """k1'(r) = (π − arccos r)/2π.
-
-    Args:
-        cosine: r, clipped to [−1, 1].
-
-    Returns:
-        Values from 0 to 1/2; the derivative 1/(2π√(1−r²)) is taken to be zero where it is infinite, at ±1.
-
-    Example:
-        >>> profile_slope(torch.tensor([-1.0, 0.0, 1.0]))
-        tensor([0.0000, 0.2500, 0.5000])
-    """
-    return (0.25 + _Arcsine.of(cosine.to(_working(cosine.dtype))) / (2 * math.pi)).to(cosine.dtype)
-
-
-class _OfCosine(torch.autograd.Function):
-    """An elementwise function of r, clipped against round-off; derivatives do not know that (r' matters at ±1)."""
-
-    generate_vmap_rule = True
-
-    @classmethod
-    def of(cls, r: Tensor) -> Tensor:
-        """The function, recorded for autograd only where gradients are wanted."""
-        return cls.apply(r) if torch.is_grad_enabled() else cls.forward(r)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-
-class _Even(_OfCosine):
-    """√(1−r²) + r arcsin r."""
-
-    @staticmethod
-    def forward(r: Tensor) -> Tensor:
-        r = r.clamp(-1, 1)
-        return torch.addcmul(_sine(r), r, torch.asin(r))
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad * _Arcsine.of(*ctx.saved_tensors)
-
-
-class _Arcsine(_OfCosine):
-    """The arcsine, with derivative zero at ±1."""
-
-    @staticmethod
-    def forward(r: Tensor) -> Tensor:
-        return torch.asin(r.clamp(-1, 1))
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad * _cosecant(*ctx.saved_tensors)
-
-
-class _Sine(_OfCosine):
-    """√(1−r²), with derivative zero at ±1."""
-
-    @staticmethod
-    def forward(r: Tensor) -> Tensor:
-        return _sine(r.clamp(-1, 1))
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (r,) = ctx.saved_tensors
-        return -grad * r * _cosecant(r)
-
-
-def _sine(r: Tensor) -> Tensor:
-    return (1 - r).mul_(1 + r).sqrt_()  # unlike 1 − r², accurate near ±1, as the arcsine is
-
-
-def _cosecant(r: Tensor) -> Tensor:
-    """1/√(1−r²), zero where that is infinite."""
-    square = (1 - r) * (1 + r)
-    flat = square <= 0
-    return torch.where(flat, 0.0, torch.where(flat, 1.0, square).rsqrt())
-
-
 def _even(left: Tensor, right: Tensor) -> Tensor:
     """The matrix h(b_i, c_j)."""
     (p, u), (q, v) = _polar(left), _polar(right)
-    return p * q.mT * _Even.of(_cosines(u, v))
+    return p * q.mT * even(_cosines(u, v))
 
 
 def _even_gradient(left: Tensor, right: Tensor, w: Tensor) -> Tensor:
@@ -331,7 +230,7 @@ def _even_gradient(left: Tensor, right: Tensor, w: Tensor) -> Tensor:
     for piece in _pieces(left, right):
         u = _polar(piece)[1]
         r = _cosines(u, v)
-        rows.append(_Arcsine.of(r) @ forces + (_Sine.of(r) @ lengths) * u)
+        rows.append(arcsine(r) @ forces + (sine(r) @ lengths) * u)
     return torch.cat(rows, dim=-2)
 
 
@@ -343,7 +242,7 @@ def _even_pullback(left: Tensor, right: Tensor, covectors: Tensor) -> Tensor:
         u = covectors[..., start : start + piece.shape[-2], :]
         direction = _polar(piece)[1]
         r = _cosines(direction, v)
-        rows.append((u * _Arcsine.of(r)) @ right + ((u * _Sine.of(r)) @ q) * direction)
+        rows.append((u * arcsine(r)) @ right + ((u * sine(r)) @ q) * direction)
         start += piece.shape[-2]
     return torch.cat(rows, dim=-2)
 
@@ -386,13 +285,10 @@ def _prepare(
         if weights.ndim < 1 or weights.shape[-1] != c.shape[-2]:
             raise ValueError(f"expected {c.shape[-2]} weights (..., m), received {tuple(weights.shape)}")
         out = torch.promote_types(out, weights.dtype)
-    left, right = b.to(_working(out)), c.to(_working(out))
+    working = working_dtype(out)
+    left, right = b.to(working), c.to(working)
     return (left, right, out) if inputs is None else (inputs.whiten(left), inputs.whiten(right), out)
 
 
 def _pull(gradient: Tensor, inputs: Inputs | None) -> Tensor:
     return gradient if inputs is None else inputs.whiten(gradient)
-
-
-def _working(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)

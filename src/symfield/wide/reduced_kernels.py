@@ -27,7 +27,7 @@ import torch
 from numpy.polynomial import chebyshev
 
 from symfield.typing import Float, Tensor
-from symfield.wide.kernels import profile
+from symfield.wide.cosines import arc_cosine_profile
 from symfield.wide.rotations import check_subspace, coordinate_nodes
 from symfield.wide.targets import radial_mass
 
@@ -210,7 +210,7 @@ def _average(dim: int, subspace_dim: int, theta: Tensor, other: Tensor, order: i
     for node, weight in zip(q.tolist(), w.tolist(), strict=True):
         if node >= 0:
             r = (along * node).unsqueeze(-1) + across
-            total += (weight if node == 0 else 2 * weight) * ((profile(r) - r / 4) @ v)
+            total += (weight if node == 0 else 2 * weight) * ((arc_cosine_profile(r) - r / 4) @ v)
     return total
 
 
