@@ -5,13 +5,25 @@
 - :class:`ParameterSymmetry`: a product of factors with the tensors and axes they move; elements are plain dicts;
 - :class:`Permutation`, :class:`PositiveScale`, :class:`Sign`, :class:`Orthogonal`, :class:`Conformal`,
   :class:`GeneralLinear`: the factors;
-- :class:`Piece`, :class:`Product`, :class:`Concat`: how the entries of an axis are laid out.
+- :class:`Piece`, :class:`Product`, :class:`Concat`: how the entries of an axis are laid out;
+- :func:`interpolate`, :func:`curve`, :func:`barrier`: what a metric does on the line between two models.
 """
 
 from symfield.weightspace.alignment import Alignment, align, is_running_statistic
 from symfield.weightspace.assignment import Assignment, assign
 from symfield.weightspace.by_hand import from_axes
 from symfield.weightspace.certify import certify
+from symfield.weightspace.curves import (
+    Curve,
+    Metric,
+    barrier,
+    curve,
+    global_convexity,
+    interpolate,
+    local_convexity,
+    midpoint_barrier,
+    monotonicity_gap,
+)
 from symfield.weightspace.derive import derive, symmetries
 from symfield.weightspace.factors import (
     Conformal,
@@ -24,6 +36,7 @@ from symfield.weightspace.factors import (
 )
 from symfield.weightspace.graph import Node, ParameterGraph, TensorInfo
 from symfield.weightspace.layout import Concat, Layout, Move, Piece, Product, map_blocks, pieces
+from symfield.weightspace.losses import ModelMetric, loss_metric
 from symfield.weightspace.matching import Fit, Method, Problem, Solution, Work
 from symfield.weightspace.matching_activations import ActivationMatching, activations, correlation, covariance
 from symfield.weightspace.matching_soft import FrankWolfe, Sinkhorn, sinkhorn
@@ -88,4 +101,15 @@ __all__ = [
     "Sinkhorn",
     "sinkhorn",
     "orthogonal_procrustes",
+    "interpolate",
+    "Curve",
+    "curve",
+    "Metric",
+    "ModelMetric",
+    "loss_metric",
+    "barrier",
+    "midpoint_barrier",
+    "monotonicity_gap",
+    "local_convexity",
+    "global_convexity",
 ]

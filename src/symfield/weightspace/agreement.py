@@ -1,0 +1,153 @@
+"""Whether tensors of several models, or of a model and its architecture, fit together; what does not is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from symfield.typing import Tensor
+
+__all__ = ["averaged", "require_alike", "require_complete", "require_variance", "tied"]
+
+
+def averaged(tensor: Tensor) -> bool:
+    """Whether numbers between two values of a tensor make sense: floating point and complex, not counts and masks.
+
+    Args:
+        tensor: of a model.
+
+    Returns:
+        True where it may be averaged.
+
+    Example:
+        >>> averaged(torch.ones(2)), averaged(torch.tensor(3))
+        (True, False)
+    """
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def tied(params: Mapping[str, Tensor]) -> dict[str, str]:
+    """Every name, and the first name that holds the same memory in the same way.
+
+    Args:
+        params: tensors by name.
+
+    Returns:
+        First names by name; a name that shares nothing stands for itself.
+
+    Example:
+        >>> w = torch.ones(3, 2)
+        >>> tied({"embedding": w, "head": w, "other": w.clone()})
+        {'embedding': 'embedding', 'head': 'embedding', 'other': 'other'}
+    """
+    first: dict[object, str] = {}
+    found: dict[str, str] = {}
+    for name, tensor in params.items():
+        key: object = name
+        if tensor.numel() and tensor.layout == torch.strided and tensor.device.type != "meta":
+            key = (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+        found[name] = first.setdefault(key, name)
+    return found
+
+
+def require_alike(models: Sequence[Mapping[str, Tensor]], *, same_dtype: bool = True) -> None:
+    """Refuse models that cannot be averaged entry by entry.
+
+    Args:
+        models: at least one, tensors by name.
+        same_dtype: whether floating dtypes must be equal too.
+
+    Raises:
+        KeyError: if names differ.
+        ValueError: if there are no tensors, shapes or devices differ, a tensor holds NaN, tensors of integers with axes
+            differ, infinities differ, or names that are tied in the first model hold different values in another.
+        TypeError: if dtypes differ.
+
+    Example:
+        >>> require_alike([{"w": torch.ones(2)}, {"w": torch.zeros(2)}])
+    """
+    first = models[0]
+    if not first:
+        raise ValueError("expected at least one tensor, received an empty dict; pass model.state_dict()")
+    for i, other in enumerate(models):
+        if first.keys() != other.keys():
+            missing, unknown = sorted(first.keys() - other.keys()), sorted(other.keys() - first.keys())
+            raise KeyError(
+                f"model {i} and model 0 differ in names: missing {missing[:3]}, unknown {unknown[:3]}; both must be of "
+                "one architecture, buffers included"
+            )
+        for name, tensor in other.items():
+            _require_like(name, first[name], tensor, i, same_dtype)
+        for name, home in tied(first).items():
+            if home != name and not torch.equal(other[name], other[home]):
+                raise ValueError(
+                    f"tensors {home!r} and {name!r} are tied in model 0 and differ in model {i}; clone one of them in "
+                    "model 0 if the architecture does not tie them"
+                )
+
+
+def _require_like(name: str, a: Tensor, b: Tensor, i: int, same_dtype: bool) -> None:
+    if a.shape != b.shape:
+        raise ValueError(
+            f"expected equal shapes, received {tuple(a.shape)} in model 0 and {tuple(b.shape)} in model {i} for "
+            f"{name!r}"
+        )
+    if a.dtype != b.dtype and (same_dtype or not (a.is_floating_point() and b.is_floating_point())):
+        raise TypeError(
+            f"expected equal dtypes, received {a.dtype} in model 0 and {b.dtype} in model {i} for {name!r}; convert one"
+        )
+    if a.device != b.device:
+        raise ValueError(f"tensor {name!r} is on {a.device} in model 0 and on {b.device} in model {i}; move one")
+    if not averaged(b):
+        if a.ndim and not torch.equal(a, b):
+            raise ValueError(
+                f"tensor {name!r} of {a.dtype} differs between model 0 and model {i} and cannot be averaged; make them "
+                "equal, or leave the tensor out"
+            )
+        return
+    if bool(b.isnan().any()):
+        raise ValueError(f"tensor {name!r} of model {i} holds NaN; retrain or replace this model")
+    infinite = b.isinf() | a.isinf()
+    if bool(infinite.any()) and not torch.equal(a[infinite], b[infinite].to(a.dtype)):
+        raise ValueError(f"tensor {name!r} holds infinity in model 0 or model {i}, not in the same entries of both")
+
+
+def require_variance(name: str, tensor: Tensor) -> None:
+    """Refuse a running variance below 0, which extrapolation may make and of which a batch norm takes the root.
+
+    Args:
+        name: of the tensor.
+        tensor: its values.
+
+    Raises:
+        ValueError: if the name ends in ``running_var`` and an entry is negative.
+
+    Example:
+        >>> require_variance("bn.running_var", torch.ones(3))
+    """
+    if name.rsplit(".", 1)[-1] == "running_var" and bool((tensor < 0).any()):
+        raise ValueError(f"tensor {name!r} would become negative; weights outside of [0, 1] go too far for it")
+
+
+def require_complete(model: nn.Module, params: Mapping[str, Tensor]) -> None:
+    """Refuse parameters that leave a tensor of the model at the model's own value, unseen.
+
+    Args:
+        model: the architecture.
+        params: tensors by name; of tied names one is enough.
+
+    Raises:
+        KeyError: if a tensor is missing or unknown.
+
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> require_complete(layer, layer.state_dict())
+    """
+    state = model.state_dict(keep_vars=True)
+    given = {id(tensor) for name, tensor in state.items() if name in params}
+    if missing := [name for name, tensor in state.items() if id(tensor) not in given]:
+        raise KeyError(f"tensor {missing[0]!r} of {type(model).__name__} is missing; pass a whole state_dict")
+    if unknown := [name for name in params if name not in state]:
+        raise KeyError(f"{type(model).__name__} has no tensor {unknown[0]!r}")
