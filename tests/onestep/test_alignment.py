@@ -25,6 +25,7 @@ from symfield.onestep import (
     overlaps,
     random_directions,
     random_students,
+    sample_crossing,
     tail,
 )
 
@@ -174,6 +175,13 @@ def test_overlaps_that_mean_nothing_are_refused(vectors, message):
     with pytest.raises(ValueError, match=message):
         overlaps(vectors, Target(LINE, Isotropic(3), aligned(Isotropic(3))))
     assert overlaps(stepped(16), Target(LINE, Isotropic(3), aligned(Isotropic(3)))).dead == 0
+
+
+def test_a_crossing_is_where_the_level_is_reached_and_nothing_without_numbers():
+    assert sample_crossing([10, 1000], [0.2, 0.5]) == 1000
+    assert sample_crossing([10, 1000], [0.5, 0.8]) == 10
+    with pytest.raises(ValueError, match="finite overlaps"):
+        sample_crossing([10, 1000], [math.nan, 0.8])
 
 
 def test_a_vector_without_noise_or_mean_has_no_expected_cosine():

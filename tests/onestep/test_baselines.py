@@ -138,6 +138,8 @@ def test_bad_data_are_refused():
     _, students, (x, y), _, _ = setting(0.5, 60, dim=20, width=16)
     with pytest.raises(ValueError, match=r"expected inputs \(\*r, n, 20\)"):
         trained_readout(students, x[:, :3], y)
+    with pytest.raises(ValueError, match="precision of the students"):
+        trained_readout(students, x.float(), y.float())
     with pytest.raises(ValueError, match="n >= 6"):
         trained_readout(students, x[:5], y[:5])
     with pytest.raises(ValueError, match="finite"):

@@ -118,3 +118,17 @@ def test_standardised_links_are_centred_with_unit_variance():
 def test_links_that_are_no_links_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_a_kink_away_from_zero_asks_for_a_tolerance_and_then_has_its_coefficients():
+    def kinked(z: torch.Tensor) -> torch.Tensor:
+        return torch.relu(z - 0.3)
+
+    with pytest.raises(
+        ValueError, match=r"coefficients of kinked are not known to a tolerance of 1e-08.*by tolerance="
+    ):
+        function_link(kinked, standardise=True)
+    link = function_link(kinked, standardise=True, tolerance=1e-5)
+    density, above = math.exp(-0.045) / math.sqrt(2 * math.pi), 0.5 * math.erfc(0.3 / math.sqrt(2))
+    mean, square = density - 0.3 * above, 1.09 * above - 0.3 * density  # E (z - c)₊ and E (z - c)₊²
+    assert link.coefficient(1) == pytest.approx(above / math.sqrt(square - mean**2), rel=1e-4)

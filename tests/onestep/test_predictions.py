@@ -208,6 +208,18 @@ def test_prediction_grows_with_n_and_noise_in_the_labels_costs_samples_in_propor
     assert loud == pytest.approx(5 * quiet)
 
 
+def test_an_elementwise_function_is_an_activation():
+    target = single(TANH, PowerLaw(20, 0.5))
+    assert leading_order(target, activation=torch.tanh).n_half == pytest.approx(
+        leading_order(target, activation=tanh).n_half, rel=1e-9
+    )
+    found, same = (predicted_overlap(target, 50, activation=each).euclidean for each in (torch.tanh, tanh))
+    assert torch.allclose(found, same, atol=1e-9)
+
+
+DEAD = Students(torch.eye(4).double()[:2], torch.ones(2).double(), torch.full((2,), -1e3).double())
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -220,6 +232,8 @@ def test_prediction_grows_with_n_and_noise_in_the_labels_costs_samples_in_propor
         (lambda: gradient_moments(random_students(2, 3, generator=random.generator(0)), single(TANH, Isotropic(4))),
          "one run on"),
         (lambda: sample_crossing([1, 2], [0.6, 0.7]), "starts below"),
+        (lambda: predicted_overlap(single(TANH, Isotropic(4)), 99, students=DEAD), "alive"),
+        (lambda: predicted_samples(single(TANH, Isotropic(4)), students=DEAD), "alive"),
         (lambda: sample_crossing([2, 1], [0.1, 0.7]), "increasing"),
     ],
 )  # fmt: skip

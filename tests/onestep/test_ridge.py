@@ -218,3 +218,13 @@ def test_what_is_no_kernel_is_refused():
         ReLUKernel(-1.0)
     with pytest.raises(ValueError, match="count >= 2"):
         lambda_grid(count=1)
+
+
+def test_features_that_vary_by_round_off_only_and_runs_that_do_not_fit_are_refused():
+    y = draw(30, 3)[1]
+    with pytest.raises(ValueError, match="features do not vary"):
+        ridge_readout(torch.full((30, 3), 0.1, dtype=torch.float64), y)
+    with pytest.raises(ValueError, match=r"kernel .* does not vary"):
+        kernel_ridge(torch.full((30, 3), 0.1, dtype=torch.float64), y)
+    with pytest.raises(ValueError, match=r"\(2,\) of the training features, \(3,\) of the training targets"):
+        ridge_readout(draw(30, 3, runs=(2,))[0], draw(30, 3, runs=(3,))[1])

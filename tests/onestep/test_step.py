@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from symfield import random
 from symfield.onestep import (
     GradientStep,
     PowerLaw,
+    Stream,
     Students,
     Target,
     aligned,
@@ -32,11 +34,16 @@ from symfield.onestep import (
     spherical,
     square_loss,
 )
+from symfield.onestep import step as step_module
+from symfield.onestep import targets as targets_module
 from symfield.units import Activation, relu, tanh
 
 S = PowerLaw(7, 0.8)
 CURVED = hermite_link([0, 1, 1])
 TARGET = Target(CURVED, S, aligned(S), noise=0.2)
+
+
+X, Y = TARGET.draw(9, generator=random.generator(0))
 
 
 def generators(*seeds: int) -> list[torch.Generator]:
@@ -121,6 +128,33 @@ def test_each_call_takes_fresh_samples_and_advances_the_generator_by_the_same_dr
     again = gradient_step(one(), TARGET, n=20, generator=other)
     assert not torch.allclose(first.gradient, second.gradient)
     assert torch.equal(second.gradient, again.gradient)
+
+
+def test_many_runs_and_neurons_take_small_pieces_and_give_the_same_gradients(monkeypatch):
+    teachers = Target(CURVED, S, random_directions(S, runs=(4,), generator=random.generator(4)))
+    whole = gradient_step(one(), teachers, n=500, generator=random.generator(1))
+    monkeypatch.setattr(step_module, "_PREACTIVATIONS", 4 * 6 * 9)  # nine samples for four teachers and six neurons
+    seen = []
+    pieces = Stream.pieces
+
+    def watched(self, *arguments, **settings):
+        seen.append(settings["chunk"])
+        return pieces(self, *arguments, **settings)
+
+    monkeypatch.setattr(Stream, "pieces", watched)
+    small = gradient_step(one(), teachers, n=500, generator=random.generator(1))
+    assert seen == [9]
+    assert torch.allclose(small.gradient, whole.gradient, rtol=1e-12, atol=1e-14)
+
+
+def test_fresh_steps_draw_each_sample_once(monkeypatch):
+    drawn = []
+    normal = random.normal
+    monkeypatch.setattr(
+        targets_module.random, "normal", lambda shape, **rest: (drawn.append(shape), normal(shape, **rest))[1]
+    )
+    gradient_step(one(), TARGET, n=512, generator=random.generator(1), steps=10)
+    assert sum(shape[0] for shape in drawn if shape[1] == 7) <= 10 * 512 + 256
 
 
 @pytest.mark.parametrize("fresh", [True, False])
@@ -235,6 +269,16 @@ def one_signed(start: Students) -> Students:
         (lambda: neuron_gradients(one(), torch.ones(3, 7), torch.ones(4)), "labels"),
         (lambda: gradient_step_on_sample(one(), torch.ones(3, 7), torch.ones(3), steps=0), "steps"),
         (lambda: Students(torch.ones(2, 3), torch.ones(3), torch.ones(2)), "outputs"),
+        (lambda: gradient_step(students(0, 1, 2), TARGET, n=9, generator=generators(0, 1)),
+         r"\(2,\) of the generators"),
+        (lambda: gradient_step(students(0, 1), Target(CURVED, S, torch.eye(7)[:3, None]), n=9,
+                               generator=random.generator(0)), r"\(3,\) of the teachers"),
+        (lambda: neuron_gradients(one(), torch.ones(3, 7), torch.ones(3)), "precision of the students, torch.float64"),
+        (lambda: neuron_gradients(students(0, 1), torch.ones(3, 5, 7).double(), torch.ones(5).double()), "broadcast"),
+        (lambda: gradient_step_on_sample(one(), X, Y * math.nan), "finite"),
+        (lambda: gradient_step_on_sample(one(), X * math.inf, Y, covariance=S), "finite"),
+        (lambda: gradient_step_on_sample(one(), X, Y, covariance=PowerLaw(3, 1.0)), "covariance on R"),
+        (lambda: gradient_step_on_sample(one(), X.expand(2, 9, 7), Y.expand(2, 9)), "covariance="),
     ],
 )  # fmt: skip
 def test_what_makes_no_step_is_refused(build, message):

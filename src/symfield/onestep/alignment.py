@@ -195,7 +195,8 @@ def sample_crossing(n: Sequence[float], overlap: Sequence[float], level: float =
         n, or infinity where the curve stays below the level.
 
     Raises:
-        ValueError: if there are not as many values as n, n does not increase, or the curve starts above the level.
+        ValueError: if there are not as many values as n, n does not increase, values are not numbers, or the curve
+            starts above the level.
 
     Example:
         >>> sample_crossing([100, 400], [0.25, 0.75])
@@ -203,12 +204,14 @@ def sample_crossing(n: Sequence[float], overlap: Sequence[float], level: float =
     """
     if len(n) != len(overlap) or not n or any(a >= b for a, b in pairwise(n)) or n[0] <= 0:
         raise ValueError(f"expected increasing n > 0 and as many overlaps, received {n} and {overlap}")
+    if not all(math.isfinite(value) for value in overlap):
+        raise ValueError(f"expected finite overlaps, received {overlap}; leave out what could not be measured")
     if overlap[0] > level:
         raise ValueError(
             f"expected a curve that starts below {level}, received {overlap[0]:.3g} at n = {n[0]}; add smaller n"
         )
     for (low, before), (high, after) in pairwise(zip(n, overlap, strict=True)):
-        if before <= level < after:
+        if before <= level <= after and before < after:
             share = (level - before) / (after - before)
             return float(round(low * (high / low) ** share, 9))
     return math.inf

@@ -22,7 +22,8 @@ import torch
 
 from symfield.onestep.covariances import Covariance
 from symfield.onestep.ridge import RidgeReadout, ridge_readout
-from symfield.onestep.step import Rule, giant, gradient_step_on_sample
+from symfield.onestep.rules import Rule, giant
+from symfield.onestep.step import gradient_step_on_sample
 from symfield.onestep.students import Students
 from symfield.typing import Float, Tensor
 
@@ -77,7 +78,7 @@ def random_features_readout(
         The network.
 
     Raises:
-        ValueError: if shapes do not fit or values are not finite.
+        ValueError: if shapes or precisions do not fit, or values are not finite.
 
     Example:
         >>> from symfield import random
@@ -122,8 +123,8 @@ def trained_readout(
         The network.
 
     Raises:
-        ValueError: if shapes do not fit, values are not finite, there are fewer than six samples, or the neurons cannot
-            be shared out evenly.
+        ValueError: if shapes or precisions do not fit, values are not finite, there are fewer than six samples, or the
+            neurons cannot be shared out evenly.
 
     Example:
         >>> from symfield import random
@@ -174,3 +175,8 @@ def _check(students: Students, x: Tensor, validation: tuple[Tensor, Tensor] | No
     for inputs in (x, *(() if validation is None else validation[:1])):
         if inputs.ndim < 2 or inputs.shape[-1] != students.dim:
             raise ValueError(f"expected inputs (*r, n, {students.dim}) for {students}, received {tuple(inputs.shape)}")
+        if inputs.dtype != students.weights.dtype:
+            raise ValueError(
+                f"expected inputs in the precision of the students, {students.weights.dtype}, received {inputs.dtype}; "
+                "draw students with like=x, or convert the data"
+            )

@@ -144,6 +144,9 @@ def kernel_ridge(
             f"expected a finite kernel of shape {(*inputs.shape[:-1], n)}, received {tuple(gram.shape)} from {k!r}"
         )
     values, vectors = eigenbasis((gram + gram.mT) / 2, intercept)
+    size = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
+    if bool((values.abs().amax(-1) <= 1e-13 * size.abs()).any()):
+        raise ValueError(f"the kernel {k!r} does not vary from sample to sample; there is nothing to regress on")
     if bool((values[..., 0] < -1e-6 * values[..., -1]).any()):
         raise ValueError(
             f"expected a positive semi-definite kernel, received one with least eigenvalue {float(values.min()):.3g}"

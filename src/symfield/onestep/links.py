@@ -260,9 +260,16 @@ def function_link(
             moments = torch.tensordot(moments, table, dims=([0], [0]))
         return torch.stack([square, *(moments[each] for each in degrees)])
 
-    nodes = refine(
-        lambda order: gaussian_panels(dim, order), projections, size=7, tolerance=accepted, limit=_FINEST[dim]
-    )
+    projections(gaussian_panels(dim, 7))  # what is wrong with the values is said before what is with the rule
+    try:
+        nodes = refine(
+            lambda order: gaussian_panels(dim, order), projections, size=7, tolerance=accepted, limit=_FINEST[dim]
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"the Hermite coefficients of {label} are not known to a tolerance of {accepted:g}: kinks and jumps away "
+            "from zero, fast oscillations and tails converge slowly; accept less by tolerance="
+        ) from error
     square, mean, *rest = projections(nodes).tolist()
     far = nodes.weight * (nodes.x.abs().amax(-1) > 9)
     if float(far @ raw(nodes.x).double().square()) > 1e-3 * square:

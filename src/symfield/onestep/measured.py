@@ -12,7 +12,7 @@ from symfield import random
 from symfield.onestep.baselines import FeatureReadout, random_features_readout, trained_readout
 from symfield.onestep.kernel_ridge import KernelRidge, kernel_ridge
 from symfield.onestep.ridge import RidgeReadout, ridge_readout
-from symfield.onestep.step import giant
+from symfield.onestep.rules import giant
 from symfield.onestep.students import random_students
 from symfield.typing import Float, Generator, Tensor
 

@@ -28,7 +28,7 @@ from symfield.onestep.links import Link, gaussian_panels
 from symfield.onestep.students import Students
 from symfield.onestep.targets import Target
 from symfield.quadrature import Nodes, gauss_hermite
-from symfield.typing import Float, Tensor
+from symfield.typing import Float, Map, Tensor
 from symfield.units import Activation
 
 __all__ = ["GradientMoments", "gradient_moments", "link_moments"]
@@ -55,7 +55,7 @@ class GradientMoments(NamedTuple):
 
 def link_moments(
     target: Target,
-    activation: Activation,
+    activation: Map,
     rho: Float[Tensor, "p k"],
     scale: Float[Tensor, " p"],
     bias: Float[Tensor, " p"],
@@ -67,7 +67,7 @@ def link_moments(
 
     Args:
         target: gives link and noise.
-        activation: σ.
+        activation: σ, an :class:`~symfield.units.Activation` or an elementwise function.
         rho: correlations ρ with |ρ| ≤ 1, float64 ``(p, k)``.
         scale: s, ``(p,)``.
         bias: b, ``(p,)``.
@@ -91,6 +91,7 @@ def link_moments(
     square = rho.square().sum(-1)
     if bool((square > 1 + 1e-9).any()) or not bool((scale > 0).all()):
         raise ValueError("expected correlations with |rho| <= 1 and scales > 0; drop neurons that are zero")
+    activation = Activation.of(activation)
     nodes = _nodes(target.link)
     z, weight = nodes.x, nodes.weight
     y = target.link(z).double()

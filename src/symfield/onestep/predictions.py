@@ -30,6 +30,7 @@ from typing import NamedTuple
 import torch
 from scipy.optimize import brentq
 
+from symfield.onestep._runs import broadcast_runs
 from symfield.onestep.alignment import SMALLEST_SAMPLE, SquareCosines, null_overlap
 from symfield.onestep.cosines import expected_square_cosine
 from symfield.onestep.links import gaussian_panels, hermite_values
@@ -37,7 +38,7 @@ from symfield.onestep.moments import GradientMoments, gradient_moments, link_mom
 from symfield.onestep.students import Students
 from symfield.onestep.targets import Target
 from symfield.quadrature import gauss_hermite
-from symfield.typing import Tensor
+from symfield.typing import Map, Tensor
 from symfield.units import Activation, relu
 
 __all__ = [
@@ -98,12 +99,12 @@ class SampleNeeds(NamedTuple):
     n_weak: SquareCosines
 
 
-def gradient_constants(target: Target, *, activation: Activation = relu, scale: float = 1.0) -> GradientConstants:
+def gradient_constants(target: Target, *, activation: Map = relu, scale: float = 1.0) -> GradientConstants:
     """k, κ and C of a single-index target, for any link and activation, by quadrature. Derived here.
 
     Args:
         target: a single-index target.
-        activation: σ.
+        activation: σ, an :class:`~symfield.units.Activation` or an elementwise function.
         scale: standard deviation of the pre-activation; (Tr S/d)^{1/2} for unit rows.
 
     Returns:
@@ -122,6 +123,7 @@ def gradient_constants(target: Target, *, activation: Activation = relu, scale: 
     """
     if target.link.dim != 1:
         raise ValueError(f"expected a single-index target, received {target.link.dim} indices; use predicted_overlap")
+    activation = Activation.of(activation)
     k = target.link.information_exponent
     nodes = gaussian_panels(1, 20)
     u = scale * nodes.x[:, 0]
@@ -136,7 +138,7 @@ def gradient_constants(target: Target, *, activation: Activation = relu, scale: 
     return GradientConstants(k, math.sqrt(k) * target.link.coefficient(k) * seen, noise)
 
 
-def leading_order(target: Target, *, activation: Activation = relu) -> LeadingOrder:
+def leading_order(target: Target, *, activation: Map = relu) -> LeadingOrder:
     """Limits and sample needs in closed form, for one single-index teacher. Derived here.
 
     n_half = q_k (C/κ²) r₁^k for an aligned teacher, with q_1 = 1 and q_k the solution of
@@ -144,7 +146,7 @@ def leading_order(target: Target, *, activation: Activation = relu) -> LeadingOr
 
     Args:
         target: a single-index target without runs axes.
-        activation: σ.
+        activation: σ, as there.
 
     Returns:
         The closed forms.
@@ -179,7 +181,7 @@ def leading_order(target: Target, *, activation: Activation = relu) -> LeadingOr
 
 
 def predicted_overlap(
-    target: Target, n: int | Sequence[int], *, activation: Activation = relu, students: Students | None = None
+    target: Target, n: int | Sequence[int], *, activation: Map = relu, students: Students | None = None
 ) -> SquareCosines:
     """Mean squared overlaps of gradients of n samples with each direction. Derived here.
 
@@ -194,7 +196,7 @@ def predicted_overlap(
         Means over neurons, ``(*n, *r, k)``, in both geometries.
 
     Raises:
-        ValueError: if n < 16, or dimensions or runs do not fit.
+        ValueError: if n < 16, dimensions or runs do not fit, or all neurons are dead.
 
     Example:
         >>> from symfield.onestep import PowerLaw, aligned, hermite_link
@@ -206,14 +208,14 @@ def predicted_overlap(
     sizes = (n,) if isinstance(n, int) else tuple(n)
     if not sizes or min(sizes) < SMALLEST_SAMPLE:
         raise ValueError(f"expected n >= {SMALLEST_SAMPLE} samples for an overlap, received {n}; leave small n out")
-    found = _by_run(target, students, activation, [float(size) for size in sizes])
+    found = _by_run(target, students, Activation.of(activation), [float(size) for size in sizes])
     if isinstance(n, int):
         return SquareCosines(found.euclidean[0], found.covariance[0])
     return found
 
 
 def predicted_samples(
-    target: Target, *, level: float = 0.5, activation: Activation = relu, students: Students | None = None
+    target: Target, *, level: float = 0.5, activation: Map = relu, students: Students | None = None
 ) -> SampleNeeds:
     """Samples until one step sees each direction: :func:`predicted_overlap` solved for n. Derived here.
 
@@ -244,7 +246,7 @@ def predicted_samples(
         raise ValueError(f"expected a level between 0 and 1, received {level}")
     if target.directions.ndim != 2:
         raise ValueError(f"expected a target without runs axes, received {target}; take them one by one")
-    neurons = _neurons(target, students, activation)
+    neurons = _neurons(target, students, Activation.of(activation))
     null = null_overlap(target)
 
     def needs(goals: SquareCosines) -> SquareCosines:
@@ -295,6 +297,8 @@ def _mean_overlap(target: Target, neurons: _Neurons, n: float, geometry: int) ->
     noise = level.unsqueeze(-1) * (eigenvalues * root.square()) / n
     extra = (excess - mean.unsqueeze(-1) * mean.unsqueeze(-2)) / n
     alive = noise.sum(-1) + mean.abs().sum(-1) > 0
+    if not bool(alive.any()):
+        raise ValueError("expected a neuron that is alive, received dead ones: their gradients vanish almost surely")
     cosines = expected_square_cosine(w, noise[alive], columns=columns[alive], mean=mean[alive], extra=extra[alive])
     weight = neurons.weight[alive]
     return weight @ cosines / weight.sum()
@@ -302,7 +306,7 @@ def _mean_overlap(target: Target, neurons: _Neurons, n: float, geometry: int) ->
 
 def _by_run(target: Target, students: Students | None, activation: Activation, sizes: list[float]) -> SquareCosines:
     teachers = target.directions.shape[:-2]
-    runs = torch.broadcast_shapes(teachers, () if students is None else students.runs)
+    runs = broadcast_runs(teachers=teachers, students=() if students is None else students.runs)
     count, shape = math.prod(runs), target.directions.shape[-2:]
     directions = target.directions.expand(*runs, *shape).reshape(count, *shape)
     each: list[Students | None] = [None] * count

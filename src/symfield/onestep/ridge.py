@@ -27,12 +27,14 @@ from typing import NamedTuple
 
 import torch
 
+from symfield.onestep._runs import broadcast_runs
 from symfield.typing import Bool, Float, Tensor
 
 __all__ = ["Ridge", "RidgeReadout", "lambda_grid", "ridge_readout"]
 
 _DECADES = (-9.0, 1.0)
 _COUNT = 17
+_ROUND_OFF = 1e-26
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -160,6 +162,7 @@ def ridge_readout(
     middle = f.mean(-2, keepdim=True) if intercept else torch.zeros_like(f[..., :1, :])
     f = f - middle
     scale = f.square().sum((-2, -1)) / n
+    scale = torch.where(scale > _ROUND_OFF * middle.square().sum((-2, -1)), scale, 0.0)  # else only round-off varies
     if p < n - 1:
         values, right = torch.linalg.eigh(f.mT @ f)
         fit = prepare(values, targets, lambdas, scale, intercept)
@@ -202,7 +205,7 @@ class Fit(NamedTuple):
 
 def prepare(values: Tensor, targets: Tensor, lambdas: Tensor | None, scale: Tensor, intercept: bool) -> Fit:
     """The penalties and their inverses; ``scale`` is what the default grid is relative to."""
-    if lambdas is None and bool((scale <= 0).any()):
+    if bool((scale <= 0).any()):
         raise ValueError("the features do not vary from sample to sample; there is nothing to regress on")
     grid = lambda_grid(scale) if lambdas is None else lambdas.detach().to(values)
     if grid.ndim == 0 or not bool((torch.isfinite(grid) & (grid > 0)).all()):
@@ -210,7 +213,7 @@ def prepare(values: Tensor, targets: Tensor, lambdas: Tensor | None, scale: Tens
     grid = grid.sort(-1).values
     inverse = 1 / (values.clamp_min(0).unsqueeze(-1) + targets.shape[-1] * grid.unsqueeze(-2))
     centre = targets.mean(-1) if intercept else torch.zeros_like(targets[..., 0])
-    runs = torch.broadcast_shapes(inverse.shape[:-2], centre.shape)
+    runs = broadcast_runs(features=inverse.shape[:-2], targets=centre.shape)
     return Fit(grid.expand(*runs, -1), inverse, centre.expand(runs))
 
 
@@ -268,7 +271,7 @@ def _check_pair(features: Tensor, y: Tensor, name: str) -> None:
             f"expected {name} features (*r, n, p) and targets (*r, n), received {tuple(features.shape)} and "
             f"{tuple(y.shape)}"
         )
-    torch.broadcast_shapes(features.shape[:-2], y.shape[:-1])
+    broadcast_runs(**{f"{name} features": features.shape[:-2], f"{name} targets": y.shape[:-1]})
     if not (features.is_floating_point() and y.is_floating_point()):
         raise ValueError(f"expected floating point {name} data, received {features.dtype} and {y.dtype}; use .double()")
     if not (torch.isfinite(features).all() and torch.isfinite(y).all()):

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import torch
 
+from symfield.onestep._runs import broadcast_runs
 from symfield.onestep.covariances import Covariance, estimated
 from symfield.onestep.rules import Rule, giant
 from symfield.onestep.students import Students
@@ -35,6 +36,9 @@ __all__ = [
     "neuron_gradients",
     "square_loss",
 ]
+
+
+_PREACTIVATIONS = 2**21
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def neuron_gradients(
         Gradients, ``(*r, p, d)``; the loss's own gradient in w_j is -a_j G_j / p.
 
     Raises:
-        ValueError: if shapes do not fit or there are no samples.
+        ValueError: if shapes, runs or precisions do not fit, there are no samples, or values are not finite.
 
     Example:
         >>> from symfield import random
@@ -107,6 +111,14 @@ def neuron_gradients(
             f"expected inputs (*r, n, {students.dim}) and labels (*r, n) with n >= 1, received {tuple(x.shape)} and "
             f"{tuple(y.shape)}"
         )
+    if not x.dtype == y.dtype == students.weights.dtype:
+        raise ValueError(
+            f"expected inputs and labels in the precision of the students, {students.weights.dtype}, received "
+            f"{x.dtype} and {y.dtype}; draw students with like=x, or convert the data"
+        )
+    if not (torch.isfinite(x).all() and torch.isfinite(y).all()):
+        raise ValueError("expected finite inputs and labels, received NaN or infinity; drop or impute these samples")
+    broadcast_runs(students=students.runs, inputs=x.shape[:-2], labels=y.shape[:-1])
     return _gradient_sum(students, x, y, loss) / x.shape[-2]
 
 
@@ -127,7 +139,8 @@ def gradient_step(
     Runs axes of students and target broadcast: students ``(s, 1, p, d)`` and directions ``(t, k, d)`` make s × t runs.
     The numbers of a run depend on its own generator, students and directions alone: neither on the other runs, nor on
     the other n, nor (up to round-off) on ``chunk``. Sums over pieces are float64, whatever the precision of the
-    students.
+    students. Memory is that of the gradients and of one piece; a piece is smaller than ``chunk`` where there are many
+    runs or neurons.
 
     Args:
         students: before the step.
@@ -163,9 +176,10 @@ def gradient_step(
     if students.dim != target.covariance.dim:
         raise ValueError(f"expected students on R^{target.covariance.dim} of the target, received {students}")
     rule = giant(2.0) if rule is None else rule
-    runs = torch.broadcast_shapes(students.runs, target.directions.shape[:-2])
+    runs = broadcast_runs(students=students.runs, teachers=target.directions.shape[:-2])
     axes = len(runs) if isinstance(generator, torch.Generator) else max(1, len(runs))
     stream = Stream(target, generator, like=students.weights, runs=axes)
+    broadcast_runs(students=students.runs, teachers=target.directions.shape[:-2], generators=stream.leading)
     if steps == 1:
         gradient = _streamed(students, stream, sizes, loss=loss, chunk=chunk)
         weights = rule(students, gradient, target.covariance)
@@ -202,7 +216,7 @@ def gradient_step_on_sample(
         Students after the step, the last gradients, and n.
 
     Raises:
-        ValueError: if shapes do not fit, or steps < 1.
+        ValueError: if shapes, runs or precisions do not fit, values are not finite, or steps < 1.
 
     Example:
         >>> from symfield import random
@@ -216,7 +230,11 @@ def gradient_step_on_sample(
     if steps < 1:
         raise ValueError(f"expected steps >= 1, received {steps}")
     rule = giant(2.0) if rule is None else rule
+    if covariance is None and x.ndim > 2:
+        raise ValueError("expected a covariance= for inputs with runs axes, which measures the step of all runs alike")
     covariance = estimated(x) if covariance is None else covariance
+    if covariance.dim != students.dim:
+        raise ValueError(f"expected a covariance on R^{students.dim} of the students, received {covariance}")
     current, gradient = students, students.weights
     for _ in range(steps):
         gradient = neuron_gradients(current, x, y, loss=loss)
@@ -228,27 +246,40 @@ def _several(
     students: Students, stream: Stream, n: int, rule: Rule, loss: Loss, steps: int, fresh: bool, chunk: int
 ) -> tuple[Tensor, Tensor]:
     current, gradient = students, students.weights
-    for step in range(steps):
-        start = step * n if fresh else 0
-        gradient = _streamed(current, stream, (n,), loss=loss, chunk=chunk, start=start)[0]
+    each = _piece(students, stream, chunk)
+    ends = [n * (step + 1) for step in range(steps)]
+    pieces = stream.pieces(n * steps, chunk=each, cuts=ends) if fresh else iter(())  # one reading for all steps
+    for _ in range(steps):
+        taken = pieces if fresh else stream.pieces(n, chunk=each)
+        total, done = torch.zeros((), dtype=torch.float64, device=students.weights.device), 0
+        while done < n:
+            x, y = next(taken)
+            total = total + _gradient_sum(current, x, y, loss).double()
+            done += x.shape[-2]
+        gradient = (total / n).to(students.weights)
         current = current.with_weights(rule(current, gradient, stream.target.covariance))
     return current.weights, gradient
 
 
-def _streamed(
-    students: Students, stream: Stream, sizes: tuple[int, ...], *, loss: Loss, chunk: int, start: int = 0
-) -> Tensor:
+def _streamed(students: Students, stream: Stream, sizes: tuple[int, ...], *, loss: Loss, chunk: int) -> Tensor:
     """Gradients at several n, ``(n, *r, p, d)``, from one pass."""
     cuts = sorted(set(sizes))
     total: Tensor | float = 0.0
     found, done = {}, 0
-    each = max(1, chunk // math.prod(stream.leading))
-    for x, y in stream.pieces(cuts[-1], chunk=each, start=start, cuts=cuts):
+    for x, y in stream.pieces(cuts[-1], chunk=_piece(students, stream, chunk), cuts=cuts):
         total = total + _gradient_sum(students, x, y, loss).double()
         done += x.shape[-2]
         if done in cuts:
             found[done] = (total / done).to(students.weights)
     return torch.stack([found[size] for size in sizes])
+
+
+def _piece(students: Students, stream: Stream, chunk: int) -> int:
+    """Samples of a piece: at most ``chunk`` over all inputs, and pre-activations that fit in some ten megabytes."""
+    runs = broadcast_runs(
+        students=students.runs, teachers=stream.target.directions.shape[:-2], generators=stream.leading
+    )
+    return max(1, min(chunk // math.prod(stream.leading), _PREACTIVATIONS // (math.prod(runs) * students.count)))
 
 
 def _gradient_sum(students: Students, x: Tensor, y: Tensor, loss: Loss) -> Tensor:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from symfield import random
-from symfield.typing import Float, Generator, Tensor
+from symfield.typing import Float, Generator, Map, Tensor
 from symfield.units import Activation, relu
 
 __all__ = ["Students", "random_students"]
@@ -121,7 +121,7 @@ def random_students(
     dim: int,
     *,
     generator: Generator | Sequence[Generator],
-    activation: Activation = relu,
+    activation: Map = relu,
     paired: bool = True,
     like: Tensor | None = None,
 ) -> Students:
@@ -160,13 +160,13 @@ def random_students(
         weights = torch.stack([one.weights for one in each])
         outputs = torch.stack([one.outputs for one in each])
         return Students(weights, outputs, torch.zeros_like(outputs), each[0].activation)
-    exact = torch.zeros((), dtype=torch.float64)
+    exact = torch.zeros((), dtype=torch.float64, device=generator.device)
     drawn = p // 2 if paired else p
     w = random.normal((drawn, dim), generator=generator, like=exact)
     w = w / w.norm(dim=-1, keepdim=True)
     signs = 2.0 * random.integers(0, 2, (drawn,), generator=generator, like=exact).to(exact) - 1
     if paired:
         w, signs = torch.cat([w, w]), torch.cat([signs, -signs])
-    like = exact if like is None else like
+    like = torch.zeros((), dtype=torch.float64) if like is None else like
     outputs = signs.to(like)
-    return Students(w.to(like), outputs, torch.zeros_like(outputs), activation)
+    return Students(w.to(like), outputs, torch.zeros_like(outputs), Activation.of(activation))

@@ -250,10 +250,11 @@ class Stream:
         """White inputs and extras of every source, a block after the other."""
         sources = [tuple(random.generator(seed, self._device) for seed in pair) for pair in self._seeds]
         widths = (self.target.covariance.dim, 1 + self.target.link.dim)
+        exact = torch.zeros((), dtype=torch.float64, device=self._device)
         while True:
             x, extra = (
                 torch.stack(
-                    [random.normal((_BLOCK, width), generator=pair[i], like=_EXACT).to(self.like) for pair in sources]
+                    [random.normal((_BLOCK, width), generator=pair[i], like=exact).to(self.like) for pair in sources]
                 ).reshape(*self.leading, _BLOCK, width)
                 for i, width in enumerate(widths)
             )
