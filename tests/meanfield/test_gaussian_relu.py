@@ -175,6 +175,12 @@ def test_where_the_covariance_is_singular_length_is_that_of_the_whitened_vector(
     assert population.risk(unseen).item() == pytest.approx(0.5, abs=1e-15)
     with pytest.raises(ValueError, match="length zero"):
         population.check_smooth(unseen)
+    tilted = torch.tensor([[9.0, 12.0], [12.0, 16.0]]).double() / 25  # of rank one
+    population = gaussian_relu_population(PointwiseUnit(relu, 2, 1), torch.ones(1, 2).double(), tilted)
+    unseen = torch.tensor([[4.0, -3.0]], dtype=torch.float64)
+    assert population.gradient(unseen).tolist() == [[0.0, 0.0]]
+    with pytest.raises(ValueError, match="length zero"):
+        population.check_smooth(unseen)
 
 
 # --- the flow

@@ -172,6 +172,18 @@ def test_dead_neurons_stay_where_they_are_and_are_reported():
         assert torch.isfinite(path.neurons.b).all()
 
 
+def test_neurons_that_a_singular_covariance_does_not_show_are_dead():
+    q = torch.linalg.qr(random.normal((4, 4), generator=random.generator(5), like=LIKE))[0]
+    flat = Gaussian(4, q @ torch.diag(torch.tensor([2.0, 1.0, 0.5, 0.0], dtype=torch.float64)) @ q.mT)
+    start = cloud(3)
+    b = torch.stack([3 * q[:, 3], *start.b[1:]])
+    moving = velocity(Neurons(start.a, b), TEACHER, flat)
+    assert moving.a[0].abs() < 1e-15
+    assert moving.b[0].tolist() == [0.0] * 4
+    assert (moving.b[1:] != 0).any(dim=-1).all()
+    assert wide_flow(Neurons(start.a, b), TEACHER, flat, times=[1.0]).dead.tolist() == [True, False, False]
+
+
 def test_single_precision_is_kept():
     start = Neurons(*(part.float() for part in cloud(16)))
     path = wide_flow(start, TEACHER, SKEW, times=[1.0], method=heun(0.05))

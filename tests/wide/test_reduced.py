@@ -222,6 +222,17 @@ def test_neurons_in_the_subspace_or_dead_stay_so_and_all_are_safe() -> None:
     assert float(end.rho[0, 2]) == 0.0
 
 
+def test_neurons_that_a_singular_covariance_does_not_show_rest_as_in_the_full_flow() -> None:
+    flat = Gaussian(7, torch.tensor([2.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]).double())
+    a, rho = torch.tensor([1.0, 0.5]).double(), torch.tensor([1.0, 0.3]).double()
+    unseen = Reduced(a, torch.tensor([[0.0, 0.0], [1.0, 0.2]]).double(), rho)
+    moving = reduced_velocity(unseen, sums(7, 2), flat)
+    assert (moving.a[0].item(), moving.b[0].tolist(), moving.rho[0].item()) == (0.0, [0.0, 0.0], 0.0)
+    full = torch.cat([unseen.b, rho.unsqueeze(-1), torch.zeros(2, 4).double()], dim=-1)
+    exact = velocity(Neurons(a, full), sums(7, 2), flat)
+    assert torch.allclose(moving.b, exact.b[:, :2], atol=1e-14)
+
+
 def test_runs_are_independent_and_the_dtype_stays() -> None:
     both = cloud(6, 2, runs=(3,))
     path = low_dimensional_flow(both, sums(6, 2), Gaussian(6), times=[1.0], method=heun(0.1))

@@ -6,10 +6,10 @@ permutation-like symmetries give, costs O(N) memory and projects exactly to the 
 of small subspaces on disjoint coordinates, which is what channels give.
 :func:`null_space`, :func:`intersect` and :func:`join` decide ranks in float64 with an explicit gap test
 (:func:`numerical_rank`) and raise :class:`AmbiguousRankError` instead of guessing. :func:`require_covariance` refuses
-what is not a covariance, :func:`covariance_root` takes its symmetric root.
+what is not a covariance, :func:`covariance_root` takes its symmetric root, and :func:`through_root` applies it.
 """
 
-from symfield.linalg.covariance import covariance_root, require_covariance
+from symfield.linalg.covariance import covariance_root, require_covariance, through_root
 from symfield.linalg.orbits import Orbits, signed_orbits
 from symfield.linalg.rank import AmbiguousRankError, numerical_rank
 from symfield.linalg.solve import intersect, join, null_space
@@ -26,4 +26,5 @@ __all__ = [
     "AmbiguousRankError",
     "require_covariance",
     "covariance_root",
+    "through_root",
 ]

@@ -25,7 +25,7 @@ from functools import partial
 
 import torch
 
-from symfield.linalg import covariance_root, require_covariance
+from symfield.linalg import covariance_root, require_covariance, through_root
 from symfield.meanfield.population import Population, block_hessians, check_cloud
 from symfield.typing import Bool, Float, Tensor
 from symfield.units import HiddenUnit, PointwiseUnit, Unit, check_shapes
@@ -218,10 +218,10 @@ class GaussianPopulation(Population):
         """Every particle as h weight vectors with coefficients: whitened rows (*r, s, n·h, d), (*r, s, n·h, c)."""
         root = self.root.to(z.device)
         if isinstance(self.unit, PointwiseUnit):
-            rows = z.unflatten(-1, (self.unit.out_dim, self.unit.in_dim)).movedim(-2, -3) @ root
+            rows = through_root(z.unflatten(-1, (self.unit.out_dim, self.unit.in_dim)).movedim(-2, -3), root)
             return rows, torch.ones_like(rows[..., :1])
         w, a, _ = self.unit.unpack(z)
-        return a.mT.flatten(-3, -2).unsqueeze(-3) @ root, w.mT.flatten(-3, -2).unsqueeze(-3)
+        return through_root(a.mT.flatten(-3, -2).unsqueeze(-3), root), w.mT.flatten(-3, -2).unsqueeze(-3)
 
     def _particles(self, rows: Tensor, coefficients: list[Tensor]) -> Tensor:
         """Gradients in weight vectors and coefficients, packed like a cloud."""

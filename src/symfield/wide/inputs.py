@@ -16,7 +16,7 @@ import torch
 from numpy.polynomial.legendre import leggauss
 
 from symfield import random
-from symfield.linalg import covariance_root, require_covariance
+from symfield.linalg import covariance_root, require_covariance, through_root
 from symfield.quadrature import Nodes, gauss_hermite, sobol
 from symfield.typing import Float, Generator, Tensor
 
@@ -55,7 +55,8 @@ class Inputs(ABC):
             w: weight vectors, ``(..., d)``.
 
         Returns:
-            The same shape; gradients in S^{1/2} w are pulled back to w by applying it once more.
+            The same shape, exactly zero where ⟨w, X⟩ = 0; gradients in S^{1/2} w are pulled back to w by applying it
+            once more.
         """
 
     @abstractmethod
@@ -163,7 +164,7 @@ class Gaussian(Inputs):
         if self.variance is not None:
             return w if self.variance == 1.0 else math.sqrt(self.variance) * w
         root = self._root.to(w)
-        return w * root if root.ndim == 1 else w @ root
+        return w * root if root.ndim == 1 else through_root(w, root)
 
     def sample(self, shape: Sequence[int], *, generator: Generator, like: Tensor) -> Float[Tensor, "... d"]:
         """Draws S^{1/2} Z with Z ~ N(0, I)."""

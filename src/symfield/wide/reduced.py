@@ -211,7 +211,7 @@ def reduced_velocity(neurons: Reduced, target: Target, inputs: Inputs, *, order:
         order: nodes for the average of the kernel; chosen by the dimension of H^⊥ when absent.
 
     Returns:
-        Velocities of the shapes of the neurons; a neuron with b = 0 does not move.
+        Velocities of the shapes of the neurons; a neuron with ⟨b, X⟩ = 0 does not move.
 
     Raises:
         ValueError: if shapes do not fit, or target or inputs are not invariant.
@@ -306,8 +306,8 @@ class _Problem:
         (wanted, wanted_gradient), (own, own_gradient) = self.forces(neurons)
         gradient = neurons.a.unsqueeze(-1) * (wanted_gradient - own_gradient)
         inside, across = gradient[..., :-1], gradient[..., -1]
-        across = torch.where(neurons.rho == 0, 0.0, across)
-        alive = (neurons.b != 0).any(dim=-1) | (neurons.rho != 0)
+        alive = (self.inputs.whiten(self._embedded(neurons.b, neurons.rho)) != 0).any(dim=-1)
+        across = torch.where(alive & (neurons.rho != 0), across, 0.0)
         return Reduced(wanted - own, torch.where(alive.unsqueeze(-1), inside, 0.0), across)
 
     def forces(self, neurons: Reduced) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
