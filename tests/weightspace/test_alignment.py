@@ -14,6 +14,7 @@ from symfield.weightspace import (
     WeightMatching,
     activations,
     align,
+    align_many,
     correlation,
     from_axes,
     identity,
@@ -267,3 +268,43 @@ def test_sinkhorn_on_the_distance_recovers_a_planted_permutation_from_nearby(gen
         state(a), symmetry.apply(state(a), swap), symmetry, method=Sinkhorn(start=identity, learning_rate=1.0)
     )
     assert found.after.squared_distance == 0
+
+
+def test_several_models_come_into_one_frame_without_contradiction(generator):
+    nets = [mlp(nn.Tanh, generator) for _ in range(4)]
+    symmetry = symmetries(nets[0], torch.randn(2, DIM, generator=generator))
+    states = [state(net) for net in nets]
+    kept = [dict(s) for s in states]
+    found = align_many(states, symmetry)
+    x = torch.randn(20, DIM, generator=generator)
+    for net, moved in zip(nets, found.params, strict=True):
+        torch.testing.assert_close(output(net, moved, x), net(x), rtol=1e-4, atol=1e-5)
+    for i, j, k in ((1, 2, 3), (0, 1, 2), (3, 0, 2)):
+        there = symmetry.compose(found.between(i, j), found.between(j, k))
+        assert all(torch.equal(there[name], value) for name, value in found.between(i, k).items())
+    assert all(later < earlier for earlier, later in zip(found.history, found.history[1:], strict=False))
+    assert all(torch.equal(found.params[0][name], value) for name, value in states[0].items())
+    assert all(torch.equal(s[name], k[name]) for s, k in zip(states, kept, strict=True) for name in k)
+    spread = torch.stack([torch.cat([v.flatten() for v in p.values()]) for p in found.params])
+    assert found.history[-1] == pytest.approx(float((spread - spread.mean(0)).square().sum()), rel=1e-4)
+    plain = [align(states[0], s, symmetry).params for s in states[1:]]
+    star = torch.stack([torch.cat([v.flatten() for v in p.values()]) for p in (states[0], *plain)])
+    assert found.history[-1] < float((star - star.mean(0)).square().sum())
+
+
+def test_planted_copies_fall_together_also_from_activations(generator):
+    net = mlp(nn.Tanh, generator)
+    x = torch.randn(100, DIM, generator=generator)
+    symmetry = symmetries(net, x)
+    nets = [net]
+    for _ in range(3):
+        copy = mlp(nn.Tanh, generator)
+        copy.load_state_dict(symmetry.apply(state(net), symmetry.random_element(generator=generator)))
+        nets.append(copy)
+    states = [state(n) for n in nets]
+    for method in (None, lambda i: ActivationMatching(nets[0], nets[i], x)):
+        assert align_many(states, symmetry, method=method).history[-1] < 1e-10
+    with pytest.raises(ValueError, match="at least two models"):
+        align_many(states[:1], symmetry)
+    with pytest.raises(KeyError, match=r"number 1 model: tensor '0\.bias' is missing"):
+        align_many([states[0], {n: t for n, t in states[1].items() if n != "0.bias"}], symmetry)

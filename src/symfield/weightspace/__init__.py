@@ -10,6 +10,7 @@
 """
 
 from symfield.weightspace.alignment import Alignment, align, is_running_statistic
+from symfield.weightspace.alignment_many import ManyAlignment, align_many
 from symfield.weightspace.assignment import Assignment, assign
 from symfield.weightspace.by_hand import from_axes
 from symfield.weightspace.certify import certify
@@ -85,6 +86,8 @@ __all__ = [
     "Alignment",
     "align",
     "is_running_statistic",
+    "ManyAlignment",
+    "align_many",
     "Fit",
     "Method",
     "Problem",
