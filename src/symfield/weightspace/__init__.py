@@ -6,7 +6,8 @@
 - :class:`Permutation`, :class:`PositiveScale`, :class:`Sign`, :class:`Orthogonal`, :class:`Conformal`,
   :class:`GeneralLinear`: the factors;
 - :class:`Piece`, :class:`Product`, :class:`Concat`: how the entries of an axis are laid out;
-- :func:`interpolate`, :func:`curve`, :func:`barrier`: what a metric does on the line between two models.
+- :func:`interpolate`, :func:`curve`, :func:`barrier`: what a metric does on the line between two models;
+- :func:`repair`: batch norms and hidden statistics of merged models.
 """
 
 from symfield.weightspace.alignment import Alignment, align, is_running_statistic
@@ -44,6 +45,7 @@ from symfield.weightspace.matching_soft import FrankWolfe, Sinkhorn, sinkhorn
 from symfield.weightspace.matching_starts import sorted_entries
 from symfield.weightspace.matching_weights import WeightMatching, identity
 from symfield.weightspace.procrustes import orthogonal_procrustes
+from symfield.weightspace.repairing import LayerRepair, Repair, Repaired, repair
 from symfield.weightspace.report import Check, Fixed, Report, Unknown
 from symfield.weightspace.symmetry import Element, Face, ParameterSymmetry, Slot
 from symfield.weightspace.tracing import Example, Untraceable, trace
@@ -115,4 +117,8 @@ __all__ = [
     "monotonicity_gap",
     "local_convexity",
     "global_convexity",
+    "LayerRepair",
+    "Repair",
+    "Repaired",
+    "repair",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 from symfield.typing import Tensor
 
-__all__ = ["averaged", "require_alike", "require_complete", "require_variance", "tied"]
+__all__ = ["averaged", "require_alike", "require_complete", "require_variance", "require_weights", "tied"]
 
 
 def averaged(tensor: Tensor) -> bool:
@@ -151,3 +152,33 @@ def require_complete(model: nn.Module, params: Mapping[str, Tensor]) -> None:
         raise KeyError(f"tensor {missing[0]!r} of {type(model).__name__} is missing; pass a whole state_dict")
     if unknown := [name for name in params if name not in state]:
         raise KeyError(f"{type(model).__name__} has no tensor {unknown[0]!r}")
+
+
+def require_weights(weights: Sequence[float] | None, n: int) -> tuple[float, ...]:
+    """Weights of an average as given, or equal ones.
+
+    Args:
+        weights: one for each model; negative ones extrapolate.
+        n: number of models.
+
+    Returns:
+        The weights.
+
+    Raises:
+        ValueError: if their number is wrong, one is not finite, or they do not sum to 1.
+
+    Example:
+        >>> require_weights(None, 2)
+        (0.5, 0.5)
+    """
+    if weights is None:
+        return (1 / n,) * n
+    given = tuple(float(weight) for weight in weights)
+    if len(given) != n:
+        raise ValueError(f"expected {n} weights, one for each model, received {len(given)}")
+    if not all(math.isfinite(weight) for weight in given) or abs(math.fsum(given) - 1) > 1e-6:
+        total = math.fsum(given)
+        raise ValueError(
+            f"expected finite weights that sum to 1, received {list(given)}, which sum to {total:g}; divide"
+        )
+    return given
