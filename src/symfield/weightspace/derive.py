@@ -23,9 +23,10 @@ from symfield.weightspace.layout import Concat, Layout, Move, Piece, Product
 from symfield.weightspace.report import Fixed, Report, Unknown
 from symfield.weightspace.rules import RULES, prepare
 from symfield.weightspace.solve import Found, Gauge, solve
-from symfield.weightspace.spaces import Axis, Space, Tree
+from symfield.weightspace.spaces import Axis, Tree
 from symfield.weightspace.symmetry import ParameterSymmetry
 from symfield.weightspace.tracing import Example, trace
+from symfield.weightspace.unification import Space
 
 __all__ = ["derive", "symmetries"]
 

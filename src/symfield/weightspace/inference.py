@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from symfield.weightspace.graph import Node, ParameterGraph
-from symfield.weightspace.spaces import Axis, Irregular, leaves, unify
+from symfield.weightspace.spaces import Axis, leaves
+from symfield.weightspace.unification import Irregular, unify
 
 __all__ = ["Constraints", "Entry", "Enumerated", "Inference", "Uniform", "Value"]
 

@@ -21,7 +21,8 @@ from itertools import chain, product
 from math import gcd, lcm
 
 from symfield.weightspace.inference import Constraints, Inference
-from symfield.weightspace.spaces import Axis, Irregular, Space, Tree, leaves, matched, normal
+from symfield.weightspace.spaces import Axis, Tree, leaves, matched, normal
+from symfield.weightspace.unification import Irregular, Space
 
 __all__ = ["Found", "Gauge", "solve"]
 
