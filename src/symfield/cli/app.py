@@ -227,6 +227,43 @@ def check(
     raise typer.Exit(check_model(model, example or [], checkpoint, axes, same_as, seed=seed))
 
 
+@app.command(name="align")
+def align_models(
+    first: Annotated[Path, typer.Argument(help="Checkpoint that stays: .safetensors or .pt.", metavar="A")],
+    second: Annotated[Path, typer.Argument(help="Checkpoint that is moved towards it.", metavar="B")],
+    model: Annotated[
+        str,
+        typer.Option("--model", help="file.py:name, package.module:name, or a transformers config.json."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The merged model: .safetensors or .pt.")],
+    example: Examples = None,
+    inputs: Annotated[
+        Path | None, typer.Option("--inputs", help="Inputs saved by torch.save, to match activations and test with.")
+    ] = None,
+    axes: Annotated[
+        Path | None, typer.Option("--axes", help="JSON table of your own instead of the derived symmetry.")
+    ] = None,
+    method: Annotated[str, typer.Option("--method", help="weights, activations, or frank-wolfe.")] = "weights",
+    starts: Annotated[
+        str,
+        typer.Option("--starts", help="With commas: layers, identity, sorted, activations, a number of random ones."),
+    ] = "layers",
+    merge: Annotated[str, typer.Option("--merge", help="Weight of B in the merged model, or none: B alone.")] = "0.5",
+    aligned: Annotated[Path | None, typer.Option("--aligned", help="Also write B as it was moved.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    seed: Seed = 0,
+) -> None:
+    """Move model B into the basin of model A without changing its function, and merge the two."""
+    from symfield.cli.aligning import Request, align_checkpoints
+
+    request = Request(
+        first, second, model, example or [], out,
+        inputs=inputs, axes=axes, method=method, starts=starts,
+        merge=merge, aligned=aligned, as_json=as_json, seed=seed,
+    )  # fmt: skip
+    raise typer.Exit(align_checkpoints(request))
+
+
 def _complain(message: str) -> None:
     Console(stderr=True, soft_wrap=True).print(Text.assemble(("symfield: ", "bold red"), message))
 
