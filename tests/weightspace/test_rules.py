@@ -397,6 +397,17 @@ def test_values_decide_the_path_so_the_model_is_refused_with_advice():
         trace(nn.Linear(4, 4), 3)
 
 
+def test_a_certificate_is_refused_where_it_would_say_nothing():
+    model, x = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), floats(5, 4)()
+    with torch.no_grad():
+        model[2].bias[0] = torch.nan
+    with pytest.raises(ValueError, match=r"'2\.bias' holds NaN"):
+        symmetries(model, x)
+    assert groups(symmetries(model, x, certificate=False)) == {"permutation": ["S_6"], "scale": ["R+^6"]}
+    with pytest.raises(ValueError, match="no finite number"):
+        symmetries(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), x * torch.inf)
+
+
 def test_where_export_fails_one_run_is_recorded_instead(monkeypatch):
     def refuse(*args: object, **kwargs: object) -> None:
         raise RuntimeError("no export today")

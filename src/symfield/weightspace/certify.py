@@ -56,6 +56,9 @@ def certify(
     Returns:
         The symmetry with a certificate in its report.
 
+    Raises:
+        ValueError: if the model's tensors hold NaN, or its outputs nothing finite.
+
     Example:
         >>> import torch
         >>> from torch import nn
@@ -66,11 +69,16 @@ def certify(
         True
     """
     generator = random.generator(0) if generator is None else generator
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and bool(tensor.isnan().any()):
+            raise ValueError(f"tensor {name!r} holds NaN; repair or retrain the model, or pass certificate=False")
     bench = _Bench(model, example, symmetry, inputs, generator)
     checks: list[Check] = []
     rejected: list[Check] = []
     generic = bench.generic()
     reference = bench.outputs(generic, {})
+    if not all(bool(output.isfinite().any()) for outputs in reference for output in outputs if output.numel()):
+        raise ValueError("an output of the model holds no finite number on inputs like the example; check the example")
     tolerance = bench.tolerance(generic, reference)
     for factor in symmetry.factors:
         element = {factor.name: _moving(factor, generator)}
