@@ -7,7 +7,8 @@
   :class:`GeneralLinear`: the factors;
 - :class:`Piece`, :class:`Product`, :class:`Concat`: how the entries of an axis are laid out;
 - :func:`interpolate`, :func:`curve`, :func:`barrier`: what a metric does on the line between two models;
-- :func:`repair`: batch norms and hidden statistics of merged models.
+- :func:`merge`, :func:`repair`: averages of models, their batch norms and hidden statistics;
+- :func:`four_corners`, :func:`confidence`: barriers unmatched and matched, plain and repaired, over pairs of models.
 """
 
 from symfield.weightspace.alignment import Alignment, align, is_running_statistic
@@ -44,6 +45,15 @@ from symfield.weightspace.matching_activations import ActivationMatching, activa
 from symfield.weightspace.matching_soft import FrankWolfe, Sinkhorn, sinkhorn
 from symfield.weightspace.matching_starts import sorted_entries
 from symfield.weightspace.matching_weights import WeightMatching, identity
+from symfield.weightspace.merging import (
+    FourCorners,
+    Interval,
+    Repairing,
+    confidence,
+    corners_over_pairs,
+    four_corners,
+    merge,
+)
 from symfield.weightspace.procrustes import orthogonal_procrustes
 from symfield.weightspace.repairing import LayerRepair, Repair, Repaired, repair
 from symfield.weightspace.report import Check, Fixed, Report, Unknown
@@ -121,4 +131,11 @@ __all__ = [
     "Repair",
     "Repaired",
     "repair",
+    "merge",
+    "FourCorners",
+    "four_corners",
+    "corners_over_pairs",
+    "Interval",
+    "confidence",
+    "Repairing",
 ]
