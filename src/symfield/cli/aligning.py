@@ -37,6 +37,7 @@ from symfield.weightspace import (
     WeightMatching,
     align,
     identity,
+    interpolate,
     is_running_statistic,
     sorted_entries,
 )
@@ -255,21 +256,15 @@ def _change(
 
 def _write(request: Request, weight: float | None, a: Params, moved: Params) -> list[str]:
     """The files, and their names."""
-    files = [(request.out, moved if weight is None else _merged(a, moved, weight))]
+    try:
+        files = [(request.out, moved if weight is None else interpolate(a, moved, weight))]
+    except (KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{request.first}, {request.second} cannot be merged: {error.args[0]}") from error
     if request.aligned is not None:
         files.append((request.aligned, moved))
     for path, params in files:
         save_checkpoint(params, path)
     return [str(path) for path, _ in files]
-
-
-def _merged(a: Params, b: Params, weight: float) -> Params:
-    """(1 − w) a + w b for floats, in at least float32; what is no float is the first model's."""
-    found = {}
-    for name, x in a.items():
-        wide = torch.promote_types(x.dtype, torch.float32) if x.is_floating_point() else x.dtype
-        found[name] = torch.lerp(x.to(wide), b[name].to(wide), weight).to(x.dtype) if x.is_floating_point() else x
-    return found
 
 
 def _rows(symmetry: ParameterSymmetry, found: Alignment, a: Params, b: Params) -> list[_Row]:
