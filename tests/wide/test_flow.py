@@ -158,6 +158,13 @@ def test_predictions_are_means_over_neurons_and_the_even_part_is_what_remains():
     torch.testing.assert_close(even_norm(neurons, SKEW), even.square().mean(-1).sqrt(), rtol=0.02, atol=0.0)
 
 
+def test_one_point_is_an_input_too():
+    start, x = cloud(5), torch.ones(4).double()
+    assert predict(start, x).shape == ()
+    assert predict(start, x).item() == pytest.approx(predict(start, x[None])[0].item())
+    assert predict(cloud(5, runs=(2, 3)), x).shape == (2, 3)
+
+
 def test_dead_neurons_stay_where_they_are_and_are_reported():
     start = cloud(6)
     a, b = start.a.clone(), start.b.clone()

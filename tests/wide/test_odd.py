@@ -379,6 +379,14 @@ def test_any_odd_target_works_through_its_correlations():
     assert float(flow.distance[-1]) < 1e-6
 
 
+def test_the_dtype_of_a_first_moment_does_not_round_the_covariance():
+    inputs = Gaussian(3, torch.tensor([1.5, 0.1, 0.7]).double())
+    exact = odd_target_flow(torch.tensor([1.0, -2.0, 1.0]).double(), inputs, times=[0.5, 2.0])
+    for dtype in (torch.int64, torch.float32):
+        flow = odd_target_flow(torch.tensor([1, -2, 1], dtype=dtype), inputs, times=[0.5, 2.0])
+        assert flow.w.equal(exact.w)
+
+
 def test_on_the_sphere_only_the_covariance_matters():
     x = torch.tensor([0.3, 0.1, -0.2]).double()
     there, here = (odd_target_flow(x, law, times=[1.0, 5.0]) for law in (UnitSphere(3), Gaussian(3, 1 / 3)))

@@ -17,6 +17,7 @@ from symfield.wide import (
     Radial,
     Reduced,
     ReLUTeacher,
+    SampledTarget,
     SubspaceTarget,
     Target,
     UnitSphere,
@@ -291,6 +292,12 @@ def test_the_reduced_predictor_is_the_mean_over_lifts() -> None:
 # ------------------------------------------------------------------------------------------------ any function of H
 
 
+def test_one_point_is_an_input_too() -> None:
+    x, reduced, angles = torch.ones(5).double(), sphere_reduced(8, 5, 2), sphere_angles(4, 5, 2)
+    assert reduced_predict(reduced, x).shape == angles.predict(x, 2).shape == ()
+    assert angles.predict(x, 2).item() == pytest.approx(angles.predict(x[None], 2)[0].item(), abs=1e-15)
+
+
 def test_the_square_of_a_coordinate_has_its_closed_form() -> None:
     target, inputs = SubspaceTarget(lambda x: x[..., 0].square(), 9, Gaussian(1).nodes(60)), Gaussian(9)
     b = random.normal((8, 9), generator=random.generator(0), like=LIKE)
@@ -336,6 +343,9 @@ def test_problems_that_are_not_invariant_are_refused() -> None:
         low_dimensional_flow(start, sums(6, 2), Gaussian(6, torch.tensor([1.0, 1, 1, 1, 1, 2])), times=[1.0])
     with pytest.raises(ValueError, match="dimension 6"):
         low_dimensional_flow(start, sums(6, 2), Gaussian(7), times=[1.0])
+    sampled = SampledTarget(lambda x: x[..., 0].abs(), Gaussian(6).nodes(64, generator=random.generator(0)))
+    with pytest.raises(ValueError, match="fixed step"):
+        low_dimensional_flow(start, sampled, Gaussian(6), times=[1.0])
 
 
 def test_subspaces_and_neurons_that_do_not_fit_are_refused() -> None:
@@ -359,6 +369,10 @@ def test_subspaces_and_neurons_that_do_not_fit_are_refused() -> None:
         sphere_reduced(6, 3, 2)
     with pytest.raises(ValueError, match="balanced"):
         to_angles(cloud(4, 2))
+    with pytest.raises(ValueError, match=r"a \(\*r, m\)"):
+        to_angles(cloud(4, 2)._replace(a=torch.ones(3).double()))
+    with pytest.raises(ValueError, match=r"a \(\*r, m\)"):
+        lift(cloud(4, 2)._replace(rho=torch.ones(3).double()), 6, generator=random.generator(0))
     with pytest.raises(ValueError, match="multiple of 8"):
         lift(cloud(4, 2), 6, generator=random.generator(0), copies=6, directions=frames)
     with pytest.raises(ValueError, match="even number"):

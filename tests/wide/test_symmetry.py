@@ -125,7 +125,7 @@ def test_signs_of_structured_targets_are_exact():
         "norm": (Radial(6, 2), [(turn, 1), (SWAP, 1), (across, 1), (-EYE, 1), (mixing, 0)]),
     }
     for target, cases in table.values():
-        found = preserved_symmetries(target, Gaussian(6), torch.stack([matrix for matrix, _ in cases]))
+        found = preserved_symmetries(target, Gaussian(6), [matrix for matrix, _ in cases])
         assert [symmetry.sign for symmetry in found] == [sign for _, sign in cases]
         for symmetry in found:
             assert symmetry.exact

@@ -23,6 +23,7 @@ from symfield.wide import (
     radial_correlation,
     radial_mass,
 )
+from symfield.wide.targets import require_target
 
 LIKE = torch.zeros(1, dtype=torch.float64)
 
@@ -78,6 +79,24 @@ def test_the_gradient_is_that_of_the_correlation(target, inputs: Inputs):
     _, gradient = target.force(b, inputs)
     torch.testing.assert_close((gradient * direction).sum(-1), (there - back) / (2 * h), rtol=1e-7, atol=1e-7)
     torch.testing.assert_close(target.correlation(b, inputs), (b * gradient).sum(-1), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("target", "inputs"), CASES)
+def test_autograd_sees_the_same_gradient_and_a_symmetric_second_one(target, inputs: Inputs):
+    b = normal(3, 4, seed=5).requires_grad_()
+    (found,) = torch.autograd.grad(target.correlation(b, inputs).sum(), b)
+    torch.testing.assert_close(found, target.force(b.detach(), inputs)[1], rtol=1e-12, atol=1e-12)
+
+    def force(row: torch.Tensor) -> torch.Tensor:
+        return target.force(row.unsqueeze(0), inputs)[1].squeeze(0)
+
+    for row in b.detach():
+        if force(row.clone().requires_grad_()).requires_grad:
+            hessian = torch.autograd.functional.jacobian(force, row)
+            torch.testing.assert_close(hessian, hessian.mT, rtol=0, atol=1e-12)
+            direction, h = normal(4, seed=8), 1e-5
+            difference = (force(row + h * direction) - force(row - h * direction)) / (2 * h)
+            torch.testing.assert_close(hessian @ direction, difference, rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +191,14 @@ def test_moments_of_odd_polynomials_are_those_of_an_exact_quadrature(inputs: Inp
     assert target.energy(inputs) == pytest.approx(float(nodes.weight @ values.square()), rel=1e-10)
 
 
+@pytest.mark.parametrize("inputs", [skew(4), UnitSphere(4), Gaussian(4, 0.3)], ids=repr)
+def test_the_cubic_target_is_the_polynomial_of_its_cubes(inputs: Inputs):
+    z = torch.tensor([1.0, -2.0, 0.5, 0.0]).double()
+    fast, slow = cubic(z, inputs), odd_polynomial({(k, k, k): float(z[k]) for k in range(4)}, inputs)
+    torch.testing.assert_close(fast.first_moment, slow.first_moment, rtol=1e-14, atol=1e-15)
+    assert fast.energy(inputs) == pytest.approx(slow.energy(inputs), rel=1e-14)
+
+
 def test_the_cubic_target_has_the_published_numbers():
     d = 60
     inputs = Gaussian(d, 1 / d)
@@ -226,6 +253,11 @@ def test_targets_answer_in_the_dtype_of_the_neurons():
         (lambda: cubic(torch.ones(2), Gaussian(2)).force(torch.ones(1, 2), Gaussian(2, 2.0)), "whose moments"),
         (lambda: OddTarget(lambda x: x[..., 0], torch.ones(1)).energy(Gaussian(1)), "second moment"),
         (lambda: SampledTarget(lambda x: x, Gaussian(1).nodes(9)), "one number a point"),
+        (lambda: SampledTarget(torch.nn.Linear(2, 1), Gaussian(2).nodes(9)), r"an error from it: .*\.double\(\)"),
+        (
+            lambda: SampledTarget(lambda x: x[..., 0], Gaussian(3).nodes(1000)).energy(Gaussian(3, 2.0)),
+            "off by 50.0%",
+        ),
         (
             lambda: SampledTarget(lambda x: x[..., 0], UnitSphere(2).nodes(999)).energy(Gaussian(2)),
             "second moments",
@@ -242,3 +274,8 @@ def test_a_small_honest_sample_of_the_inputs_is_accepted():
     inputs = skew(4)
     x = inputs.sample((50,), generator=random.generator(2), like=LIKE)
     assert SampledTarget(TEACHER, Nodes.sample(x)).energy(inputs) > 0
+
+
+def test_a_bare_function_is_no_target_and_the_error_says_how_it_becomes_one():
+    with pytest.raises(TypeError, match=r"SampledTarget\(function, inputs.nodes"):
+        require_target(lambda x: x[..., 0], Gaussian(2))

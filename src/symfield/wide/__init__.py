@@ -5,16 +5,7 @@ References:
 """
 
 from symfield.wide.cosines import arc_cosine_profile, arc_cosine_slope
-from symfield.wide.flow import (
-    Neurons,
-    WideTrajectory,
-    even_norm,
-    predict,
-    risk,
-    sphere_neurons,
-    velocity,
-    wide_flow,
-)
+from symfield.wide.flow import WideTrajectory, even_norm, risk, velocity, wide_flow
 from symfield.wide.inputs import Gaussian, Inputs, UnitSphere
 from symfield.wide.kernels import (
     absolute_kernel,
@@ -25,6 +16,7 @@ from symfield.wide.kernels import (
     arc_cosine_pullback,
 )
 from symfield.wide.lifting import lift, lift_angles, reduce, to_angles
+from symfield.wide.neurons import Neurons, predict, sphere_neurons
 from symfield.wide.odd import OddFlow, odd_target_flow
 from symfield.wide.odd_functions import OddTarget, cubic, odd_polynomial
 from symfield.wide.odd_isotropic import (
@@ -45,16 +37,9 @@ from symfield.wide.odd_moments import (
     second_moments_velocity,
 )
 from symfield.wide.radial import AngleCloud, RadialTrajectory, crossing_time, radial_flow, radial_risk, sphere_angles
-from symfield.wide.reduced import (
-    Reduced,
-    ReducedTrajectory,
-    low_dimensional_flow,
-    reduced_predict,
-    reduced_risk,
-    reduced_velocity,
-    sphere_reduced,
-)
+from symfield.wide.reduced import ReducedTrajectory, low_dimensional_flow, reduced_risk, reduced_velocity
 from symfield.wide.reduced_kernels import RadialKernel, direct_radial_kernel, radial_kernel
+from symfield.wide.reduced_neurons import Reduced, reduced_predict, sphere_reduced
 from symfield.wide.rotations import antipodal, frames, independent
 from symfield.wide.sampled_target import SampledTarget
 from symfield.wide.subspace_target import SubspaceTarget

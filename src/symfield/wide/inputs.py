@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from numpy.polynomial.legendre import leggauss
@@ -137,6 +138,7 @@ class Gaussian(Inputs):
             covariance: a variance v for S = v·I, the diagonal of S ``(d,)``, or S itself ``(d, d)``.
 
         Raises:
+            TypeError: if the covariance is neither a number nor a tensor.
             ValueError: if ``dim`` is not positive, or S is not a covariance of that size.
         """
         if dim < 1:
@@ -242,10 +244,17 @@ class UnitSphere(Inputs):
 
 
 def _covariance(covariance: float | Tensor, dim: int) -> tuple[Tensor, float | None]:
+    if not isinstance(covariance, Tensor | Real):
+        raise TypeError(
+            f"expected a variance, or a tensor of variances ({dim}) or a covariance ({dim}, {dim}), received "
+            f"{type(covariance).__name__}; use torch.as_tensor(...)"
+        )
     if not isinstance(covariance, Tensor):
         if not (covariance > 0 and math.isfinite(covariance)):
             raise ValueError(f"expected a positive finite variance, received {covariance}")
         return covariance * torch.eye(dim, dtype=torch.float64), float(covariance)
+    if covariance.ndim == 0:
+        return _covariance(float(covariance), dim)
     if covariance.ndim == 1:
         if covariance.shape != (dim,):
             raise ValueError(f"expected {dim} variances, received {len(covariance)}")

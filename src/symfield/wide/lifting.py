@@ -13,9 +13,9 @@ from __future__ import annotations
 import torch
 
 from symfield.typing import Generator
-from symfield.wide.flow import Neurons, require_neurons
+from symfield.wide.neurons import Neurons, require_neurons
 from symfield.wide.radial import AngleCloud
-from symfield.wide.reduced import Reduced
+from symfield.wide.reduced_neurons import Reduced, require_reduced
 from symfield.wide.rotations import Directions, check_subspace, independent
 
 __all__ = ["lift", "lift_angles", "reduce", "to_angles"]
@@ -55,13 +55,14 @@ def to_angles(neurons: Reduced, *, imbalance: float = 1e-2) -> AngleCloud:
         The cloud of angles; a neuron with b = 0 gets mass 0 and angle 0.
 
     Raises:
-        ValueError: if neurons are not balanced: their masses and angles do not determine how they move.
+        ValueError: if neurons are misshapen, not finite, or not balanced: their masses and angles do not determine how
+            they move.
 
     Example:
         >>> to_angles(Reduced(torch.tensor([-2.0]), torch.tensor([[0.0]]), torch.tensor([2.0]))).angle
         tensor([1.5708])
     """
-    a, b, rho = neurons
+    a, b, rho = require_reduced(neurons)
     along = b.norm(dim=-1)
     square = along.square() + rho.square()
     gap = float(((a.square() - square).abs() / (a.square() + square).mean(-1, keepdim=True).clamp_min(1e-300)).max())
@@ -91,7 +92,8 @@ def lift(
         Neurons ``(*r, m·copies)``, copies side by side.
 
     Raises:
-        ValueError: unless 1 <= d_H <= d, or if there is no copy, or H = R^d and some ρ is not zero.
+        ValueError: unless 1 <= d_H <= d, or if the neurons are misshapen or not finite, or there is no copy, or H = R^d
+            and some ρ is not zero.
 
     Example:
         >>> from symfield import random
@@ -100,7 +102,7 @@ def lift(
         >>> lifted.b.shape, round(lifted.b.norm(dim=-1).max().item(), 12)
         (torch.Size([16, 30]), 1.0)
     """
-    a, b, rho = neurons
+    a, b, rho = require_reduced(neurons)
     dim_h = b.shape[-1]
     check_subspace(dim, dim_h)
     _require_copies(copies)

@@ -42,9 +42,9 @@ import torch
 
 from symfield import random
 from symfield.ode import Adaptive, Method, solve
-from symfield.typing import Bool, Float, Tensor
-from symfield.wide.flow import Neurons
+from symfield.typing import Bool, Float, Shaped, Tensor
 from symfield.wide.inputs import Inputs
+from symfield.wide.neurons import Neurons
 from symfield.wide.odd_functions import OddTarget
 from symfield.wide.odd_isotropic import predictor_metric, sphere_mass, sphere_moments
 from symfield.wide.odd_moments import (
@@ -56,7 +56,7 @@ from symfield.wide.odd_moments import (
     second_moments_velocity,
 )
 from symfield.wide.sampled_target import evaluate
-from symfield.wide.targets import Target
+from symfield.wide.targets import Target, require_target
 
 __all__ = ["OddFlow", "odd_target_flow"]
 
@@ -209,7 +209,7 @@ class OddFlow:
 
 
 def odd_target_flow(
-    target: Target | Float[Tensor, "..."],
+    target: Target | Shaped[Tensor, "..."],
     inputs: Inputs,
     *,
     times: Sequence[float] | Float[Tensor, " t"],
@@ -233,6 +233,7 @@ def odd_target_flow(
         accurate to about 1e-9 |w*|, so that an excess below 1e-18 of the first is round-off, not a violated bound.
 
     Raises:
+        TypeError: if the target is a bare function.
         ValueError: if the target is not odd, S is singular, dimensions differ, or the neurons are not closed.
         ArithmeticError: if a fixed step is too long.
 
@@ -320,8 +321,8 @@ def _least(metric: Tensor, inputs: Inputs) -> Tensor:
 def _first_moment(target: Target | Tensor, inputs: Inputs) -> tuple[Tensor, float | None]:
     """X̄, and E f*² where it is known."""
     if isinstance(target, Tensor):
-        return target, None
-    target.require(inputs)
+        return target.detach().double(), None
+    require_target(target, inputs)
     if isinstance(target, OddTarget):
         return target.first_moment, target.second_moment
     like = torch.zeros((), dtype=torch.float64)

@@ -192,7 +192,10 @@ def odd_polynomial(terms: Mapping[tuple[int, ...], float], inputs: Inputs) -> Od
     def polynomial(x: Tensor) -> Tensor:
         return torch.stack([c * x[..., list(index)].prod(-1) for index, c in monomials.items()]).sum(0)
 
-    return _polynomial(polynomial, monomials, inputs)
+    moment = [_product_mean(monomials, {(k,): 1.0}, inputs) for k in range(inputs.dim)]
+    return OddTarget(
+        polynomial, torch.tensor(moment, dtype=torch.float64), _product_mean(monomials, monomials, inputs), inputs
+    )
 
 
 def cubic(z: Float[Tensor, " d"], inputs: Inputs, *, energy: float | None = None) -> OddTarget:
@@ -221,26 +224,19 @@ def cubic(z: Float[Tensor, " d"], inputs: Inputs, *, energy: float | None = None
     """
     if z.shape != (inputs.dim,) or not torch.isfinite(z).all():
         raise ValueError(f"expected {inputs.dim} finite coefficients for {inputs!r}, received shape {tuple(z.shape)}")
-    weights = z.detach().double()
+    weights = z.detach().double().cpu()
+    s, radius = _moments_of(inputs)
+    # E x_k³ x_j = 3 S_kk S_kj and E x_k³ x_l³ = 9 S_kk S_ll S_kl + 6 S_kl³
+    pull = weights * s.diagonal()
+    plain = float(9 * pull @ s @ pull + 6 * weights @ s.pow(3) @ weights) / radius(3)
     scale = 1.0
     if energy is not None:
-        plain = _product_mean(_cubes(weights), _cubes(weights), inputs)
         if not (plain > 0 and energy > 0 and math.isfinite(energy)):
             raise ValueError(f"expected energy > 0 and some coefficient other than zero, received {energy} and {z}")
         scale = math.sqrt(energy / plain)
     scaled = scale * weights
-    return _polynomial(lambda x: x.pow(3) @ scaled.to(x), _cubes(scaled), inputs)
-
-
-def _cubes(weights: Tensor) -> Terms:
-    return {(k, k, k): value for k, value in enumerate(weights.tolist())}
-
-
-def _polynomial(function: Callable[[Tensor], Tensor], monomials: Terms, inputs: Inputs) -> OddTarget:
-    moment = [_product_mean(monomials, {(k,): 1.0}, inputs) for k in range(inputs.dim)]
-    return OddTarget(
-        function, torch.tensor(moment, dtype=torch.float64), _product_mean(monomials, monomials, inputs), inputs
-    )
+    moment = 3 * scale * (s @ pull) / radius(2)
+    return OddTarget(lambda x: x.pow(3) @ scaled.to(x), moment, scale**2 * plain, inputs)
 
 
 def _checked(terms: Mapping[tuple[int, ...], float], dim: int) -> Terms:
@@ -257,17 +253,23 @@ def _checked(terms: Mapping[tuple[int, ...], float], dim: int) -> Terms:
     return {index: float(coefficient) for index, coefficient in terms.items()}
 
 
+def _moments_of(inputs: Inputs) -> tuple[Tensor, Callable[[int], float]]:
+    """S of a Gaussian whose moments of degree 2k are those of the inputs times ρ(k), and ρ."""
+    like = torch.zeros((), dtype=torch.float64)
+    if isinstance(inputs, Gaussian):
+        return inputs.covariance(like), lambda k: 1.0
+    if isinstance(inputs, UnitSphere):
+        dim = inputs.dim
+        return torch.eye(dim, dtype=torch.float64), lambda k: float(math.prod(dim + 2 * j for j in range(k)))
+    raise NotImplementedError(
+        f"moments of polynomials are known for Gaussian and UnitSphere, received {inputs!r}; use OddTarget.integrated"
+    )
+
+
 def _product_mean(p: Terms, q: Terms, inputs: Inputs) -> float:
     """E p(X) q(X)."""
-    if isinstance(inputs, UnitSphere):
-        s, spherical = torch.eye(inputs.dim).tolist(), True
-    elif isinstance(inputs, Gaussian):
-        s, spherical = inputs.covariance(torch.zeros((), dtype=torch.float64)).tolist(), False
-    else:
-        raise NotImplementedError(
-            f"moments of polynomials are known for Gaussian and UnitSphere, received {inputs!r}; use "
-            "OddTarget.integrated"
-        )
+    covariance, radius = _moments_of(inputs)
+    s = covariance.tolist()
 
     @cache
     def moment(index: tuple[int, ...]) -> float:
@@ -278,7 +280,6 @@ def _product_mean(p: Terms, q: Terms, inputs: Inputs) -> float:
         return math.fsum(row[k] * moment(rest[:j] + rest[j + 1 :]) for j, k in enumerate(rest) if row[k] != 0.0)
 
     def mean(index: tuple[int, ...]) -> float:
-        radius = math.prod(inputs.dim + 2 * j for j in range(len(index) // 2)) if spherical else 1
-        return moment(tuple(sorted(index))) / radius
+        return moment(tuple(sorted(index))) / radius(len(index) // 2)
 
     return math.fsum(c * e * mean(left + right) for left, c in p.items() for right, e in q.items() if c != 0 and e != 0)

@@ -28,7 +28,7 @@ from symfield import random
 from symfield.linalg import require_covariance
 from symfield.ode import Method, solve
 from symfield.typing import Float, Tensor
-from symfield.wide.flow import Neurons, require_neurons, unpack
+from symfield.wide.neurons import Neurons, require_neurons, unpack
 
 __all__ = [
     "linear_network_flow",

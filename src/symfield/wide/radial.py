@@ -32,7 +32,7 @@ from symfield.typing import Float, Generator, Tensor
 from symfield.wide.inputs import Inputs
 from symfield.wide.reduced_kernels import RadialKernel, radial_kernel
 from symfield.wide.rotations import check_subspace, half_nodes, mean_absolute, quantile_angle
-from symfield.wide.targets import Radial
+from symfield.wide.targets import Radial, radial_mass
 
 __all__ = ["AngleCloud", "RadialTrajectory", "crossing_time", "radial_flow", "radial_risk", "sphere_angles"]
 
@@ -47,7 +47,7 @@ class AngleCloud:
         sign: ε_j = ±1, ``(*r, n)``.
 
     Raises:
-        ValueError: if shapes differ, or values are not as described.
+        ValueError: if shapes or dtypes differ, or values are not as described.
 
     Example:
         >>> two = torch.tensor([1.0, 3.0])
@@ -66,6 +66,11 @@ class AngleCloud:
             raise ValueError(
                 "expected masses, angles and signs of one shape (*r, n), n >= 1, received "
                 f"{tuple(mass.shape)}, {tuple(angle.shape)} and {tuple(sign.shape)}"
+            )
+        if not (mass.is_floating_point() and angle.dtype == mass.dtype and sign.dtype == mass.dtype):
+            raise ValueError(
+                "expected masses, angles and signs of one floating dtype, received "
+                f"{mass.dtype}, {angle.dtype} and {sign.dtype}"
             )
         if not (torch.isfinite(mass).all() and bool((mass >= 0).all())):
             raise ValueError("expected finite masses >= 0, received others; the sign of a neuron belongs into sign")
@@ -149,7 +154,7 @@ class AngleCloud:
         inside = self.angle.cos()[..., None, None] * along[:, None] * q  # (*r, n, b, k)
         outside = (self.angle.sin()[..., None] * across)[..., None].expand_as(inside)
         values = mean_absolute(inside, outside, dim - subspace_dim) @ weight / 2
-        return (self.signed.unsqueeze(-2) @ values).squeeze(-2).reshape(*self.mass.shape[:-1], *x.shape[:-1])
+        return (self.signed.unsqueeze(-2) @ values).squeeze(-2).reshape(self.mass.shape[:-1] + x.shape[:-1])
 
     @property
     def signed(self) -> Float[Tensor, "*r n"]:
@@ -179,7 +184,7 @@ class RadialTrajectory:
     times: Tensor
     clouds: AngleCloud
     evaluations: int
-    _between: Callable[[float], AngleCloud] | None = field(default=None)
+    _between: Callable[[float], AngleCloud] = field(repr=False)
 
     def __repr__(self) -> str:
         return f"RadialTrajectory({self.clouds[-1]!r} up to t={self.times[-1]:g}, {self.evaluations} evaluations)"
@@ -196,8 +201,6 @@ class RadialTrajectory:
         Raises:
             ValueError: if the flow was computed without ``dense=True``, or t lies outside.
         """
-        if self._between is None:
-            raise ValueError("this trajectory holds no clouds between its times; compute it with dense=True")
         return self._between(t)
 
 
@@ -290,8 +293,9 @@ def radial_flow(
 
     initial = torch.stack([torch.zeros_like(mass), start.angle], dim=-2)
     solution = solve(slope, initial, times, method=method, dense=dense)
-    between = (lambda t: cloud(solution.at(t))) if dense else None
-    return RadialTrajectory(solution.times, cloud(solution.states), solution.evaluations, between)
+    return RadialTrajectory(
+        solution.times, cloud(solution.states), solution.evaluations, lambda t: cloud(solution.at(t))
+    )
 
 
 def radial_risk(cloud: AngleCloud, target: Radial, inputs: Inputs) -> Float[Tensor, "*r"]:
@@ -338,7 +342,7 @@ def crossing_time(trajectory: RadialTrajectory, target: Radial) -> Float[Tensor,
         >>> round(crossing_time(radial_flow(start, target, Gaussian(30), times=times, dense=True), target).item(), 1)
         3.4
     """
-    mass = radial_kernel(target.dim, target.subspace_dim).mass
+    mass = radial_mass(target.subspace_dim)
     excess = (trajectory.clouds.total(1) - mass).reshape(len(trajectory.times), -1)  # (t, runs)
     found = []
     for run, values in enumerate(excess.mT):

@@ -22,45 +22,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 
 from symfield import random
 from symfield.ode import Method, solve
-from symfield.typing import Float, Generator, Tensor
-from symfield.wide.flow import Neurons, over_runs
+from symfield.typing import Float, Tensor
+from symfield.wide.flow import require_method
 from symfield.wide.inputs import Inputs
 from symfield.wide.kernels import arc_cosine_force
-from symfield.wide.rotations import check_subspace, evenly, independent, lifted_nodes, mean_absolute, quantile_angle
-from symfield.wide.targets import Target
+from symfield.wide.neurons import Neurons, over_runs
+from symfield.wide.reduced_neurons import Reduced, require_reduced
+from symfield.wide.rotations import check_subspace, lifted_nodes
+from symfield.wide.targets import Target, require_target
 
 __all__ = [
-    "Reduced",
     "ReducedTrajectory",
     "low_dimensional_flow",
-    "reduced_predict",
     "reduced_risk",
     "reduced_velocity",
-    "sphere_reduced",
 ]
 
 _PROBES = 64
 _INVARIANT = 1e-6
-
-
-class Reduced(NamedTuple):
-    """Neurons up to rotations of H^⊥, each of weight 1/m.
-
-    Attributes:
-        a: output weights, ``(*r, m)``.
-        b: the parts of the input weights in H, ``(*r, m, d_H)``.
-        rho: the lengths of the parts in H^⊥, ``(*r, m)``.
-    """
-
-    a: Float[Tensor, "..."]
-    b: Float[Tensor, "..."]
-    rho: Float[Tensor, "..."]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,7 +60,7 @@ class ReducedTrajectory:
     times: Tensor
     neurons: Reduced
     evaluations: int
-    _between: Callable[[float], Reduced] | None = field(default=None)
+    _between: Callable[[float], Reduced] = field(repr=False)
 
     def __repr__(self) -> str:
         *runs, m, dim_h = self.neurons.b.shape[1:]
@@ -97,78 +81,7 @@ class ReducedTrajectory:
         Raises:
             ValueError: if the flow was computed without ``dense=True``, or t lies outside.
         """
-        if self._between is None:
-            raise ValueError("this trajectory holds no states between its times; compute it with dense=True")
         return self._between(t)
-
-
-def sphere_reduced(
-    m: int, dim: int, subspace_dim: int, *, generator: Generator | None = None, runs: Sequence[int] = ()
-) -> Reduced:
-    """Neurons with b uniform on the unit sphere and a = ±1, reduced.
-
-    Args:
-        m: number of neurons; m/2 places with a = 1, then m/2 with a = −1.
-        dim: d.
-        subspace_dim: d_H.
-        generator: source of randomness for independent places; when absent, evenly spread places ±z cos θ in H at
-            quantiles of the angle θ, the same for both signs of a, so that the predictor is exactly zero.
-        runs: leading axes.
-
-    Returns:
-        Reduced neurons, float64, ``(*runs, m)``.
-
-    Raises:
-        ValueError: unless 1 <= d_H <= d; or if m is not even, or without a generator not a multiple of 4.
-
-    Example:
-        >>> start = sphere_reduced(400, 20, 2)
-        >>> round(start.b.square().sum(-1).mean().item(), 3)  # d_H/d
-        0.1
-    """
-    check_subspace(dim, subspace_dim)
-    step = 4 if generator is None else 2
-    if m < step or m % step:
-        raise ValueError(f"expected a multiple of {step} neurons, received m={m}")
-    a = torch.ones(*runs, m, dtype=torch.float64)
-    a[..., m // 2 :] = -1.0
-    if generator is None:
-        level = (torch.arange(m // 4, dtype=torch.float64) + 0.5) / (m // 4)
-        angle, z = quantile_angle(level, dim, subspace_dim), evenly(m // 4, subspace_dim)
-        angle, z = angle.repeat(4).expand(*runs, m), torch.cat([z, -z, z, -z]).expand(*runs, m, subspace_dim)
-    else:
-        angle = quantile_angle(random.uniform(a.shape, generator=generator, like=a), dim, subspace_dim)
-        z = independent(a.shape, 1, subspace_dim, generator, a).squeeze(-2)
-    return Reduced(a, angle.cos().unsqueeze(-1) * z, angle.sin() if dim > subspace_dim else torch.zeros_like(a))
-
-
-def reduced_predict(neurons: Reduced, x: Float[Tensor, "*b d"]) -> Float[Tensor, "..."]:
-    """The predictor (1/m) Σ_j a_j E relu⟨(b_j, ρ_j ω), x⟩ with ω uniform on the unit sphere of H^⊥, in closed form.
-
-    Args:
-        neurons: reduced neurons.
-        x: inputs, ``(*b, d)``, H first.
-
-    Returns:
-        Values, ``(*r, *b)``.
-
-    Raises:
-        ValueError: if shapes do not fit.
-
-    Example:
-        >>> one = Reduced(torch.ones(1), torch.zeros(1, 1), torch.ones(1))
-        >>> round(reduced_predict(one, torch.tensor([[5.0, 0.0, 0.0, 1.0]])).item(), 6)  # E relu(s), s uniform
-        0.25
-    """
-    a, b, rho = _checked(neurons)
-    dim_h = b.shape[-1]
-    if x.ndim < 1 or x.shape[-1] < dim_h:
-        raise ValueError(f"expected inputs (*b, d) with d >= d_H = {dim_h}, received {tuple(x.shape)}")
-    flat = x.reshape(-1, x.shape[-1]).to(b)
-    inside = b @ flat[:, :dim_h].mT  # (*r, m, b)
-    outside = rho.unsqueeze(-1) * flat[:, dim_h:].norm(dim=-1)
-    values = (inside + mean_absolute(inside, outside, x.shape[-1] - dim_h)) / 2
-    return (values * a.unsqueeze(-1)).mean(-2).reshape(*a.shape[:-1], *x.shape[:-1])
 
 
 def reduced_risk(neurons: Reduced, target: Target, inputs: Inputs, *, order: int | None = None) -> Float[Tensor, "*r"]:
@@ -187,7 +100,7 @@ def reduced_risk(neurons: Reduced, target: Target, inputs: Inputs, *, order: int
         ValueError: if shapes do not fit, or target or inputs are not invariant.
 
     Example:
-        >>> from symfield.wide import Gaussian, Radial
+        >>> from symfield.wide import Gaussian, Radial, sphere_reduced
         >>> round(reduced_risk(sphere_reduced(40, 8, 3), Radial(8, 3), Gaussian(8)).item(), 9)  # d_H/2
         1.5
     """
@@ -217,7 +130,7 @@ def reduced_velocity(neurons: Reduced, target: Target, inputs: Inputs, *, order:
         ValueError: if shapes do not fit, or target or inputs are not invariant.
 
     Example:
-        >>> from symfield.wide import Gaussian, Radial
+        >>> from symfield.wide import Gaussian, Radial, sphere_reduced
         >>> moving = reduced_velocity(sphere_reduced(40, 8, 3), Radial(8, 3), Gaussian(8))
         >>> bool((moving.a > 0).all())  # at first every output weight grows
         True
@@ -241,7 +154,7 @@ def low_dimensional_flow(
     the flow has a corner there, at which an adaptive method takes ever smaller steps: give it a fixed step instead.
 
     Args:
-        neurons: reduced neurons at t = 0, for example :func:`sphere_reduced`.
+        neurons: reduced neurons at t = 0, for example :func:`~symfield.wide.sphere_reduced`.
         target: f* on R^d, invariant under rotations of H^⊥: a ReLU teacher with weights in H, ``Radial``, or any
             function of x_H as a :class:`~symfield.wide.subspace_target.SubspaceTarget`.
         inputs: law of X on R^d, invariant as well: isotropic, or any covariance on H and a multiple of I on H^⊥.
@@ -254,16 +167,18 @@ def low_dimensional_flow(
         The neurons at the times.
 
     Raises:
-        ValueError: if shapes do not fit, d_H > d, target or inputs are not invariant, or times do not increase.
+        ValueError: if shapes do not fit, d_H > d, target or inputs are not invariant, times do not increase, or the
+            target is sampled and no method is given.
 
     Example:
-        >>> from symfield.wide import Gaussian, ReLUTeacher
+        >>> from symfield.wide import Gaussian, ReLUTeacher, sphere_reduced
         >>> target = ReLUTeacher.absolute_values(torch.ones(2), torch.eye(2, 20))  # |x_1| + |x_2|
         >>> path = low_dimensional_flow(sphere_reduced(80, 20, 2), target, Gaussian(20), times=[0.0, 2.0])
         >>> [round(value, 1) for value in reduced_risk(path.neurons, target, Gaussian(20)).tolist()]
         [1.6, 0.4]
     """
     problem = _Problem.of(neurons, target, inputs, order)
+    require_method(target, method)
 
     def unpack(state: Tensor) -> Reduced:
         return Reduced(state[..., 0], state[..., 1:-1], state[..., -1])
@@ -276,8 +191,9 @@ def low_dimensional_flow(
         return _pack(problem.velocity(unpack(state)))
 
     solution = solve(slope, _pack(neurons), times, method=method, dense=dense)
-    between = (lambda t: result(solution.at(t))) if dense else None
-    return ReducedTrajectory(solution.times, result(solution.states), solution.evaluations, between)
+    return ReducedTrajectory(
+        solution.times, result(solution.states), solution.evaluations, lambda t: result(solution.at(t))
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,10 +208,10 @@ class _Problem:
 
     @classmethod
     def of(cls, neurons: Reduced, target: Target, inputs: Inputs, order: int | None) -> _Problem:
-        _, b, rho = _checked(neurons)
+        _, b, rho = require_reduced(neurons)
         dim, dim_h = inputs.dim, b.shape[-1]
         check_subspace(dim, dim_h)
-        target.require(inputs)
+        require_target(target, inputs)
         if dim == dim_h and bool((rho != 0).any()):
             raise ValueError(f"expected rho = 0 where H is all of R^{dim}, received lengths off H")
         _require_invariant(target, inputs, dim_h)
@@ -341,19 +257,6 @@ class _Problem:
         if self.inputs.dim == self.subspace_dim:
             return torch.cat([w, torch.zeros_like(w[..., :1])], dim=-1)
         return w[..., : self.subspace_dim + 1]
-
-
-def _checked(neurons: Reduced) -> Reduced:
-    a, b, rho = neurons
-    fits = b.ndim >= 2 and a.shape == rho.shape == b.shape[:-1] and b.numel() > 0
-    if not (fits and a.dtype == b.dtype == rho.dtype):
-        raise ValueError(
-            "expected reduced neurons a (*r, m), b (*r, m, d_H) and rho (*r, m) of one dtype, m, d_H >= 1, received "
-            f"{tuple(a.shape)} {a.dtype}, {tuple(b.shape)} {b.dtype} and {tuple(rho.shape)} {rho.dtype}"
-        )
-    if not all(bool(torch.isfinite(part).all()) for part in neurons) or bool((rho < 0).any()):
-        raise ValueError("expected finite neurons with lengths rho >= 0, received others")
-    return neurons
 
 
 def _pack(neurons: Reduced) -> Tensor:

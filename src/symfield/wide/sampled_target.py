@@ -28,7 +28,7 @@ class SampledTarget(Target):
     negative. The gradient jumps where a neuron's boundary crosses a node, so flows need a fixed step.
 
     Attributes:
-        function: f*, ``(*b, d) -> (*b)``, without gradients.
+        function: f*, ``(*b, d) -> (*b)``, without gradients; it is called on the nodes, which are float64.
         nodes: weighted nodes, for example ``inputs.nodes(...)`` or ``Nodes.sample(x)``.
 
     Raises:
@@ -104,14 +104,20 @@ def evaluate(function: Callable[[Tensor], Tensor], x: Float[Tensor, "b d"]) -> F
         Values, float64 ``(b)``.
 
     Raises:
-        ValueError: if there is not one finite number for every point.
+        ValueError: if the function fails, or there is not one finite number for every point.
 
     Example:
         >>> evaluate(lambda x: x[..., 0], torch.tensor([[1.0, 2.0]]))
         tensor([1.], dtype=torch.float64)
     """
-    with torch.no_grad():
-        values = function(x)
+    try:
+        with torch.no_grad():
+            values = function(x)
+    except RuntimeError as error:
+        raise ValueError(
+            f"expected a function (*b, d) -> (*b) of {x.dtype} points {tuple(x.shape)}, received an error from it: "
+            f"{error}; a module in single precision needs .double()"
+        ) from error
     if not isinstance(values, Tensor) or values.shape != x.shape[:-1]:
         found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
         raise ValueError(f"expected a function (*b, d) -> (*b) with one number a point, received {found} for {len(x)}")
@@ -121,14 +127,17 @@ def evaluate(function: Callable[[Tensor], Tensor], x: Float[Tensor, "b d"]) -> F
 
 
 def require_nodes(nodes: Nodes, inputs: Inputs) -> None:
-    """Refuse nodes that are clearly not of the inputs' law: their second moments tell, up to sampling error.
+    """Refuse nodes that are clearly not of the inputs' law: their second moments tell.
+
+    Equal weights are taken for those of a sample, and granted a sampling error; others for those of a rule.
 
     Args:
         nodes: weighted nodes.
         inputs: law of X.
 
     Raises:
-        ValueError: if dimensions differ, or E xxᵀ over the nodes is farther from S than 5% and five standard errors.
+        ValueError: if dimensions differ, or E xxᵀ over the nodes is farther from S than 5% (and five standard errors of
+            a sample).
 
     Example:
         >>> from symfield.wide import Gaussian
@@ -139,8 +148,9 @@ def require_nodes(nodes: Nodes, inputs: Inputs) -> None:
     s = inputs.covariance(nodes.x)
     found = (nodes.weight.unsqueeze(-1) * nodes.x).mT @ nodes.x
     off = float((found - s).norm() / s.norm())
-    # for a Gaussian sample E|Ŝ − S|² = (|S|² + (tr S)²) Σ w²
-    standard = math.sqrt((1 + float(s.trace() / s.norm()) ** 2) * float(nodes.weight.square().sum()))
+    equal = bool((nodes.weight - nodes.weight[0]).abs().max() <= 1e-12)
+    # for a Gaussian sample E|Ŝ − S|² = (|S|² + (tr S)²)/size
+    standard = math.sqrt((1 + float(s.trace() / s.norm()) ** 2) / len(nodes)) if equal else 0.0
     if off > 0.05 + 5 * standard:
         raise ValueError(
             f"expected nodes of {inputs!r}, received {nodes!r} whose second moments are off by {off:.1%}; use "

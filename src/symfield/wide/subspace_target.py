@@ -79,8 +79,9 @@ class SubspaceTarget(Target):
         dim_h = self.subspace_dim
         inside, outside = b[..., :dim_h], b[..., dim_h:]
         image = outside @ block
-        sigma = (image * outside).sum(-1, keepdim=True).clamp_min(0).sqrt()
-        width = torch.where(sigma > 0, sigma, 1.0)
+        variance = (image * outside).sum(-1, keepdim=True).clamp_min(0)
+        width = torch.where(variance > 0, variance, 1.0).sqrt()  # autograd is safe at zero
+        sigma = torch.where(variance > 0, width, 0.0)
         along, across = torch.zeros_like(inside), torch.zeros_like(sigma)
         size = max(1, _ENTRIES // max(sigma.numel(), 1))
         for x, values in zip(self.nodes.x.to(b).split(size), self._weighted(b).split(size), strict=True):

@@ -19,7 +19,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -29,11 +29,11 @@ from scipy.spatial import cKDTree
 from symfield import random
 from symfield.groups import Representation, generated_by
 from symfield.typing import Float, Tensor
-from symfield.wide.flow import Neurons, over_runs, require_neurons
 from symfield.wide.inputs import Gaussian, Inputs
 from symfield.wide.kernels import absolute_kernel
+from symfield.wide.neurons import Neurons, over_runs, require_neurons
 from symfield.wide.sampled_target import evaluate
-from symfield.wide.targets import Radial, ReLUTeacher, Target
+from symfield.wide.targets import Radial, ReLUTeacher, Target, require_target
 
 __all__ = ["Symmetries", "Symmetry", "SymmetryError", "closed_under", "preserved_symmetries", "symmetry_error"]
 
@@ -49,8 +49,8 @@ class Symmetry:
         matrix: T, float64 ``(d, d)``.
         sign: s with f*∘T = s f*: 1 or −1; 0 if there is none.
         deviation: |f*∘T − s f*| / |f*| in L² of the inputs; the smaller of both signs if s = 0.
-        exact: whether the target's structure decides (then the deviation is exact up to the tolerance), rather than a
-            sample of inputs.
+        exact: whether the target's structure decides, rather than a sample of inputs. The deviation of a ReLU teacher
+            is exact as well; that of other targets without this symmetry is measured on the sample.
         invariant_inputs: whether TX has the law of X.
     """
 
@@ -107,7 +107,7 @@ class Symmetries:
 def preserved_symmetries(
     target: Target,
     inputs: Inputs,
-    candidates: Float[Tensor, "..."] | Representation,
+    candidates: Float[Tensor, "..."] | Sequence[Tensor] | Representation,
     *,
     tolerance: float = 1e-9,
     size: int = 4096,
@@ -119,8 +119,8 @@ def preserved_symmetries(
     Args:
         target: f*.
         inputs: law of X.
-        candidates: orthogonal matrices ``(k, d, d)``; or an orthogonal representation of a finite group on R^d, whose
-            generators are then tried (symmetries with their signs form a group).
+        candidates: orthogonal matrices, ``(k, d, d)`` or a list; or an orthogonal representation of a finite group on
+            R^d, whose generators are then tried (symmetries with their signs form a group).
         tolerance: accepted deviation, relative to |f*| in L²; for teachers also between directions that are the same
             line. Weights in float32 need about 1e-5.
         size: number of inputs in a sampled check.
@@ -142,7 +142,7 @@ def preserved_symmetries(
     References:
         Hajjar & Chizat 2023, arXiv 2211.08771.
     """
-    target.require(inputs)
+    require_target(target, inputs)
     matrices = _matrices(candidates, inputs.dim)
     x = inputs.sample((size,), generator=random.generator(0), like=matrices)
     found = []
@@ -301,7 +301,7 @@ def require_orthogonal(transform: Float[Tensor, "..."], dim: int) -> Float[Tenso
     return matrix
 
 
-def _matrices(candidates: Tensor | Representation, dim: int) -> Tensor:
+def _matrices(candidates: Tensor | Sequence[Tensor] | Representation, dim: int) -> Tensor:
     if isinstance(candidates, Representation):
         if candidates.dim != dim:
             raise ValueError(f"expected a representation on R^{dim}, received {candidates} of dim {candidates.dim}")
@@ -311,13 +311,10 @@ def _matrices(candidates: Tensor | Representation, dim: int) -> Tensor:
                 "rep.matrix(group.sample(n, generator=...))"
             )
         candidates = candidates.matrix(candidates.group.generators)
-    if candidates.ndim != 3:
+    if isinstance(candidates, Tensor) and candidates.ndim != 3:
         raise ValueError(f"expected matrices (k, {dim}, {dim}), received shape {tuple(candidates.shape)}")
-    return (
-        torch.stack([require_orthogonal(matrix, dim) for matrix in candidates])
-        if len(candidates)
-        else (torch.zeros(0, dim, dim, dtype=torch.float64))
-    )
+    matrices = [require_orthogonal(matrix, dim) for matrix in candidates]
+    return torch.stack(matrices) if matrices else torch.zeros(0, dim, dim, dtype=torch.float64)
 
 
 def _sign(sign: int) -> int:

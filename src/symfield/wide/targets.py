@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from scipy.special import hyp2f1
@@ -37,6 +37,7 @@ __all__ = [
     "Target",
     "radial_correlation",
     "radial_mass",
+    "require_target",
 ]
 
 
@@ -250,6 +251,29 @@ class Radial(Target):
         return v
 
 
+def require_target(target: object, inputs: Inputs) -> None:
+    """Refuse what is no target for these inputs.
+
+    Args:
+        target: f*.
+        inputs: law of X.
+
+    Raises:
+        TypeError: if it is no :class:`Target`, a bare function for example.
+        ValueError: if dimensions differ, or the target was made for another law.
+
+    Example:
+        >>> from symfield.wide import Gaussian
+        >>> require_target(Radial(3, 1), Gaussian(3))
+    """
+    if not isinstance(target, Target):
+        raise TypeError(
+            f"expected a Target, received {target!r}; a function becomes one by "
+            "SampledTarget(function, inputs.nodes(...)), or by OddTarget.integrated where it is odd"
+        )
+    target.require(inputs)
+
+
 def radial_mass(subspace_dim: int) -> float:
     """α = 2√π Γ((n+1)/2)/Γ(n/2): α relu units with directions uniform on S^{n−1} add up to ‖x‖ on R^n.
 
@@ -285,7 +309,7 @@ def radial_correlation(
         subspace_dim: n.
 
     Returns:
-        κ(c) and κ'(c)/c, of the shape of ``cosine``.
+        κ(c) and κ'(c)/c, of the shape of ``cosine``; differentiable.
 
     Raises:
         ValueError: if n is not positive, or a cosine lies outside [0, 1].
@@ -298,7 +322,23 @@ def radial_correlation(
     n = subspace_dim
     if n < 1 or not bool(((cosine >= 0) & (cosine <= 1)).all()):
         raise ValueError(f"expected cosines in [0, 1] and a dimension >= 1, received dimension {n} and {cosine}")
-    square = cosine.detach().double().square().cpu().numpy()
-    value = torch.as_tensor(hyp2f1(-0.5, -0.5, n / 2, square)) / (2 * math.pi)
-    slope = torch.as_tensor(hyp2f1(0.5, 0.5, n / 2 + 1, square)) / (2 * math.pi * n)
+    square = cosine.double().square()
+    value = _Hypergeometric.apply(square, -0.5, -0.5, n / 2) / (2 * math.pi)
+    slope = _Hypergeometric.apply(square, 0.5, 0.5, n / 2 + 1) / (2 * math.pi * n)
     return value.to(cosine), slope.to(cosine)
+
+
+class _Hypergeometric(torch.autograd.Function):
+    """₂F₁(a, b; c; x) elementwise, differentiable in x; derivatives are zero where they are infinite, at x = 1."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, a: float, b: float, c: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.parameters = a, b, c
+        return torch.as_tensor(hyp2f1(a, b, c, x.detach().cpu().numpy())).to(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (x,), (a, b, c) = ctx.saved_tensors, ctx.parameters
+        slope = a * b / c * _Hypergeometric.apply(x, a + 1, b + 1, c + 1)
+        return grad * torch.where(slope.isfinite(), slope, 0.0), None, None, None
