@@ -177,8 +177,7 @@ def require_weights(weights: Sequence[float] | None, n: int) -> tuple[float, ...
     if len(given) != n:
         raise ValueError(f"expected {n} weights, one for each model, received {len(given)}")
     if not all(math.isfinite(weight) for weight in given) or abs(math.fsum(given) - 1) > 1e-6:
-        total = math.fsum(given)
         raise ValueError(
-            f"expected finite weights that sum to 1, received {list(given)}, which sum to {total:g}; divide"
+            f"expected finite weights that sum to 1, received {list(given)}; divide them by their sum {sum(given):g}"
         )
     return given

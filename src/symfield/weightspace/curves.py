@@ -203,7 +203,7 @@ def _row(answer: Any, position: float) -> tuple[Tensor, tuple[str, ...]]:
         names = tuple(str(name) for name in answer)
         answer = [float(value) for value in answer.values()]
     try:
-        row = torch.as_tensor(answer).detach().double().cpu()
+        row = _double(answer)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
             f"expected a number, a tensor (k,) or a dict of numbers from the metric, received {type(answer).__name__}"
@@ -216,6 +216,13 @@ def _row(answer: Any, position: float) -> tuple[Tensor, tuple[str, ...]]:
     return row, names
 
 
+def _double(values: Any) -> Tensor:
+    """In float64 on the CPU; Python numbers do not pass through the default dtype."""
+    return (
+        (values if isinstance(values, Tensor) else torch.as_tensor(values, dtype=torch.float64)).detach().double().cpu()
+    )
+
+
 def _described(row: Tensor, names: tuple[str, ...]) -> str:
     return str(list(names)) if names else f"shape {tuple(row.shape)}"
 
@@ -224,7 +231,7 @@ def _read(values: Curve | Tensor | Sequence[float], t: Tensor | None) -> tuple[T
     """Positions ``(n,)`` and values ``(n, ...)`` of a whole path from 0 to 1."""
     if isinstance(values, Curve):
         t, values = values.t, values.values
-    values = torch.as_tensor(values).detach().double().cpu()
+    values = _double(values)
     if values.ndim < 1 or len(values) < 2:
         raise ValueError(f"expected at least 2 values along a path, received shape {tuple(values.shape)}")
     t = torch.linspace(0, 1, len(values), dtype=torch.float64) if t is None else t.detach().double().cpu()

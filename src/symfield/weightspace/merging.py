@@ -275,7 +275,7 @@ def confidence(
         >>> print(confidence([0.5, 0.6, 0.7], [(0, 1), (0, 2), (1, 2)]))
         0.6000 [0.1032, 1.0968]
     """
-    h = torch.as_tensor(values).detach().double().cpu()
+    h = (values if isinstance(values, Tensor) else torch.tensor(list(values), dtype=torch.float64)).double().cpu()
     if h.ndim != 1 or len(h) != len(pairs) or len(h) < 2:
         raise ValueError(f"expected a value for each of at least 2 pairs, received {tuple(h.shape)} for {len(pairs)}")
     if not bool(h.isfinite().all()) or not 0 < level < 1:
