@@ -156,6 +156,7 @@ def test_a_convex_curve_has_no_barrier_and_a_bump_has_its_height():
     assert barrier(bump) == 2.0
     assert midpoint_barrier(bump) == 2.0
     assert barrier(-bump, larger_is_better=True) == 2.0
+    assert str(barrier(torch.zeros(3), larger_is_better=True).item()) == "0.0"  # not -0.0, which tables would show
     assert barrier([0.0, 1.0, 0.0], t=torch.tensor([0.0, 0.9, 1.0])) == 1.0
 
 

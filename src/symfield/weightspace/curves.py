@@ -248,7 +248,7 @@ def _above(values: Curve | Tensor | Sequence[float], t: Tensor | None, larger_is
     t, values = _read(values, t)
     above = values - ((1 - t) * values[0] + t * values[-1])
     above[[0, -1]] = 0.0
-    return t, -above if larger_is_better else above
+    return t, 0.0 - above if larger_is_better else above
 
 
 def barrier(
