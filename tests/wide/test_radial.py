@@ -18,7 +18,7 @@ from symfield.wide import (
     arc_cosine,
     crossing_time,
     direct_radial_kernel,
-    frames,
+    frame_directions,
     lift_angles,
     predict,
     radial_flow,
@@ -271,7 +271,7 @@ def test_the_predictor_of_angles_is_the_mean_over_lifted_networks() -> None:
     cloud = AngleCloud(cloud.mass * torch.arange(1, 13), cloud.angle, cloud.sign)
     x = random.normal((5, 7), generator=random.generator(0), like=cloud.mass)
     runs = AngleCloud(*(part.expand(400, 12) for part in (cloud.mass, cloud.angle, cloud.sign)))
-    lifted = lift_angles(runs, 7, 3, generator=random.generator(5), copies=24, directions=frames)
+    lifted = lift_angles(runs, 7, 3, generator=random.generator(5), copies=24, directions=frame_directions)
     values = predict(lifted, x)
     error = values.std(0) / math.sqrt(400)
     assert bool(((values.mean(0) - cloud.predict(x, 3)).abs() < 5 * error).all())

@@ -21,9 +21,9 @@ from symfield.wide import (
     SubspaceTarget,
     Target,
     UnitSphere,
-    antipodal,
-    frames,
-    independent,
+    antipodal_directions,
+    frame_directions,
+    independent_directions,
     lift,
     lift_angles,
     low_dimensional_flow,
@@ -85,7 +85,7 @@ def circle(shape: Sequence[int], copies: int, n: int, _generator: Generator, lik
 )
 def test_one_dimension_off_the_subspace_is_reduced_exactly(target: Target, inputs: Gaussian | UnitSphere) -> None:
     reduced = cloud(9, 2, runs=(2,))
-    full = lift(reduced, 3, generator=random.generator(1), copies=2, directions=antipodal)
+    full = lift(reduced, 3, generator=random.generator(1), copies=2, directions=antipodal_directions)
     moving, expected = reduced_velocity(reduced, target, inputs), velocity(full, target, inputs)
     side = full.b[..., 2].sign()
     for found, wanted in (
@@ -114,7 +114,7 @@ def test_the_reduced_field_is_the_full_field_averaged_over_lifts() -> None:
     reduced, target, inputs = cloud(4, 2), sums(8, 2), Gaussian(8)
     many = Reduced(*(part.expand(runs, *part.shape) for part in reduced))
     probe = torch.tensor([0.6, -0.3, 0.8, 0, 0, 0, 0, 0], dtype=torch.float64)  # (b_H, ρ) = ((0.6, -0.3), 0.8)
-    full = lift(many, 8, generator=random.generator(7), copies=copies, directions=frames)
+    full = lift(many, 8, generator=random.generator(7), copies=copies, directions=frame_directions)
     with_probe = Neurons(
         torch.cat([full.a, torch.full((runs, 1), 1e-12).double()], 1),
         torch.cat([full.b, probe.expand(runs, 1, 8)], 1),
@@ -260,7 +260,7 @@ def test_evenly_spread_neurons_cancel_and_have_uniform_moments(subspace_dim: int
 # ------------------------------------------------------------------------------------------------- lift and reduce
 
 
-@pytest.mark.parametrize("directions", [independent, antipodal, frames])
+@pytest.mark.parametrize("directions", [independent_directions, antipodal_directions, frame_directions])
 def test_reducing_undoes_lifting(directions: Directions) -> None:
     reduced = cloud(5, 2, runs=(3,))
     full = lift(reduced, 6, generator=random.generator(0), copies=8, directions=directions)
@@ -270,7 +270,7 @@ def test_reducing_undoes_lifting(directions: Directions) -> None:
 
 
 def test_frames_have_exact_second_moments_and_every_rule_is_uniform() -> None:
-    for directions in (independent, antipodal, frames):
+    for directions in (independent_directions, antipodal_directions, frame_directions):
         w = directions((4000,), 6, 3, random.generator(0), LIKE)
         assert float((w.flatten(0, 1).mT @ w.flatten(0, 1) / 24_000 - torch.eye(3) / 3).abs().max()) < 0.01
         fourth = float(w[:, 0, 0].pow(4).mean())  # of one direction: 3/(n(n+2))
@@ -282,10 +282,10 @@ def test_the_reduced_predictor_is_the_mean_over_lifts() -> None:
     reduced = cloud(5, 2)
     x = random.normal((6, 5), generator=random.generator(3), like=LIKE)
     many = Reduced(*(part.expand(600, *part.shape) for part in reduced))
-    values = predict(lift(many, 5, generator=random.generator(4), copies=6, directions=frames), x)
+    values = predict(lift(many, 5, generator=random.generator(4), copies=6, directions=frame_directions), x)
     error = values.std(0) / math.sqrt(600)
     assert bool(((values.mean(0) - reduced_predict(reduced, x)).abs() < 5 * error).all())
-    exact = lift(reduced, 3, generator=random.generator(4), copies=2, directions=antipodal)
+    exact = lift(reduced, 3, generator=random.generator(4), copies=2, directions=antipodal_directions)
     assert torch.allclose(predict(exact, x[:, :3]), reduced_predict(reduced, x[:, :3]), atol=1e-14)
 
 
@@ -374,9 +374,9 @@ def test_subspaces_and_neurons_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"a \(\*r, m\)"):
         lift(cloud(4, 2)._replace(rho=torch.ones(3).double()), 6, generator=random.generator(0))
     with pytest.raises(ValueError, match="multiple of 8"):
-        lift(cloud(4, 2), 6, generator=random.generator(0), copies=6, directions=frames)
+        lift(cloud(4, 2), 6, generator=random.generator(0), copies=6, directions=frame_directions)
     with pytest.raises(ValueError, match="even number"):
-        lift(cloud(4, 2), 6, generator=random.generator(0), copies=3, directions=antipodal)
+        lift(cloud(4, 2), 6, generator=random.generator(0), copies=3, directions=antipodal_directions)
     with pytest.raises(ValueError, match="Gaussian inputs"):
         SubspaceTarget(lambda x: x[..., 0], 3, Gaussian(1).nodes(9)).energy(UnitSphere(3))
     mixed = Gaussian(2, torch.tensor([[1.0, 0.5], [0.5, 1.0]]))

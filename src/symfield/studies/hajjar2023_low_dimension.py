@@ -12,9 +12,9 @@ plateau at 0.0118 from Monte Carlo. The published masses over d_H agree with tho
 that notebook's header says 20000.
 
 References:
-    Hajjar & Chizat 2023, *Symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771, and its
-    code github.com/karl-hajjar/learning-structure (notebook 1d-simulation-jax: d = 30, d_H = 5, m = 1024, 1000 samples
-    a step, rate 5e-3, 2·10⁴ steps, histograms at steps 0, 100, 10³, 10⁴, 2·10⁴; sweep over d_H at d = 40).
+    Hajjar & Chizat 2023, *On the symmetries in the dynamics of wide two-layer neural networks*, arXiv 2211.08771, and
+    its code github.com/karl-hajjar/learning-structure (notebook 1d-simulation-jax: d = 30, d_H = 5, m = 1024, 1000
+    samples a step, rate 5e-3, 2·10⁴ steps, histograms at steps 0, 100, 10³, 10⁴, 2·10⁴; sweep over d_H at d = 40).
 """
 
 from __future__ import annotations

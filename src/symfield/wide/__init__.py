@@ -40,7 +40,7 @@ from symfield.wide.radial import AngleCloud, RadialTrajectory, crossing_time, ra
 from symfield.wide.reduced import ReducedTrajectory, low_dimensional_flow, reduced_risk, reduced_velocity
 from symfield.wide.reduced_kernels import RadialKernel, direct_radial_kernel, radial_kernel
 from symfield.wide.reduced_neurons import Reduced, reduced_predict, sphere_reduced
-from symfield.wide.rotations import antipodal, frames, independent
+from symfield.wide.rotations import antipodal_directions, frame_directions, independent_directions
 from symfield.wide.sampled_target import SampledTarget
 from symfield.wide.subspace_target import SubspaceTarget
 from symfield.wide.symmetry import (
@@ -124,7 +124,7 @@ __all__ = [
     "to_angles",
     "lift",
     "lift_angles",
-    "independent",
-    "antipodal",
-    "frames",
+    "independent_directions",
+    "antipodal_directions",
+    "frame_directions",
 ]

@@ -16,7 +16,7 @@ from symfield.typing import Generator
 from symfield.wide.neurons import Neurons, require_neurons
 from symfield.wide.radial import AngleCloud
 from symfield.wide.reduced_neurons import Reduced, require_reduced
-from symfield.wide.rotations import Directions, check_subspace, independent
+from symfield.wide.rotations import Directions, check_subspace, independent_directions
 
 __all__ = ["lift", "lift_angles", "reduce", "to_angles"]
 
@@ -76,7 +76,12 @@ def to_angles(neurons: Reduced, *, imbalance: float = 1e-2) -> AngleCloud:
 
 
 def lift(
-    neurons: Reduced, dim: int, *, generator: Generator, copies: int = 1, directions: Directions = independent
+    neurons: Reduced,
+    dim: int,
+    *,
+    generator: Generator,
+    copies: int = 1,
+    directions: Directions = independent_directions,
 ) -> Neurons:
     """Neurons (a, (b_H, ρω)) of R^d with directions ω of H^⊥ that are uniform, each reduced neuron several times.
 
@@ -85,8 +90,8 @@ def lift(
         dim: d.
         generator: source of randomness.
         copies: how many directions for each reduced neuron.
-        directions: how they are drawn: :func:`~symfield.wide.rotations.independent`,
-            :func:`~symfield.wide.rotations.antipodal` or :func:`~symfield.wide.rotations.frames`.
+        directions: how they are drawn: :func:`~symfield.wide.independent_directions`,
+            :func:`~symfield.wide.antipodal_directions` or :func:`~symfield.wide.frame_directions`.
 
     Returns:
         Neurons ``(*r, m·copies)``, copies side by side.
@@ -120,7 +125,7 @@ def lift_angles(
     *,
     generator: Generator,
     copies: int = 1,
-    directions: Directions = independent,
+    directions: Directions = independent_directions,
 ) -> Neurons:
     """Balanced neurons of R^d at given angles with H, with uniform directions in H and in H^⊥.
 

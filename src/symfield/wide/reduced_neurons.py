@@ -9,7 +9,7 @@ import torch
 
 from symfield import random
 from symfield.typing import Float, Generator, Tensor
-from symfield.wide.rotations import check_subspace, evenly, independent, mean_absolute, quantile_angle
+from symfield.wide.rotations import check_subspace, evenly, independent_directions, mean_absolute, quantile_angle
 
 __all__ = ["Reduced", "reduced_predict", "require_reduced", "sphere_reduced"]
 
@@ -64,7 +64,7 @@ def sphere_reduced(
         angle, z = angle.repeat(4).expand(*runs, m), torch.cat([z, -z, z, -z]).expand(*runs, m, subspace_dim)
     else:
         angle = quantile_angle(random.uniform(a.shape, generator=generator, like=a), dim, subspace_dim)
-        z = independent(a.shape, 1, subspace_dim, generator, a).squeeze(-2)
+        z = independent_directions(a.shape, 1, subspace_dim, generator, a).squeeze(-2)
     return Reduced(a, angle.cos().unsqueeze(-1) * z, angle.sin() if dim > subspace_dim else torch.zeros_like(a))
 
 

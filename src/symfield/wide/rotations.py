@@ -28,14 +28,14 @@ from symfield.typing import Float, Generator, Tensor
 
 __all__ = [
     "Directions",
-    "antipodal",
+    "antipodal_directions",
     "check_subspace",
     "coordinate_nodes",
     "default_order",
     "evenly",
-    "frames",
+    "frame_directions",
     "half_nodes",
-    "independent",
+    "independent_directions",
     "lifted_nodes",
     "mean_absolute",
     "quantile_angle",
@@ -251,7 +251,7 @@ def evenly(count: int, n: int) -> Float[Tensor, "count n"]:
     return x / x.norm(dim=-1, keepdim=True)
 
 
-def independent(shape: Sequence[int], copies: int, n: int, generator: Generator, like: Tensor) -> Tensor:
+def independent_directions(shape: Sequence[int], copies: int, n: int, generator: Generator, like: Tensor) -> Tensor:
     """Independent uniform directions.
 
     Args:
@@ -265,14 +265,14 @@ def independent(shape: Sequence[int], copies: int, n: int, generator: Generator,
         Unit vectors, ``(*shape, copies, n)``.
 
     Example:
-        >>> independent((3,), 2, 4, random.generator(0), torch.zeros(1)).shape
+        >>> independent_directions((3,), 2, 4, random.generator(0), torch.zeros(1)).shape
         torch.Size([3, 2, 4])
     """
     x = random.normal((*shape, copies, n), generator=generator, like=like)
     return x / x.norm(dim=-1, keepdim=True) if n else x
 
 
-def antipodal(shape: Sequence[int], copies: int, n: int, generator: Generator, like: Tensor) -> Tensor:
+def antipodal_directions(shape: Sequence[int], copies: int, n: int, generator: Generator, like: Tensor) -> Tensor:
     """Independent uniform directions, each with its opposite: odd functions average to zero exactly.
 
     Args:
@@ -289,16 +289,16 @@ def antipodal(shape: Sequence[int], copies: int, n: int, generator: Generator, l
         ValueError: if the number of copies is odd.
 
     Example:
-        >>> antipodal((), 2, 4, random.generator(0), torch.zeros(1)).sum(-2)
+        >>> antipodal_directions((), 2, 4, random.generator(0), torch.zeros(1)).sum(-2)
         tensor([0., 0., 0., 0.])
     """
     if copies % 2:
         raise ValueError(f"expected an even number of copies for antipodal pairs, received {copies}")
-    half = independent(shape, copies // 2, n, generator, like)
+    half = independent_directions(shape, copies // 2, n, generator, like)
     return torch.cat([half, -half], dim=-2)
 
 
-def frames(shape: Sequence[int], copies: int, n: int, generator: Generator, like: Tensor) -> Tensor:
+def frame_directions(shape: Sequence[int], copies: int, n: int, generator: Generator, like: Tensor) -> Tensor:
     """The 2n points ±(columns of a Haar-distributed orthogonal matrix), again and again: cubics average exactly.
 
     Args:
@@ -315,12 +315,12 @@ def frames(shape: Sequence[int], copies: int, n: int, generator: Generator, like
         ValueError: if the number of copies is not a multiple of 2n.
 
     Example:
-        >>> w = frames((), 6, 3, random.generator(0), torch.zeros(1, dtype=torch.float64))
+        >>> w = frame_directions((), 6, 3, random.generator(0), torch.zeros(1, dtype=torch.float64))
         >>> torch.allclose(w.mT @ w / 6, torch.eye(3, dtype=torch.float64) / 3)
         True
     """
     if n == 0:
-        return independent(shape, copies, n, generator, like)
+        return independent_directions(shape, copies, n, generator, like)
     if copies % (2 * n):
         raise ValueError(f"expected a multiple of {2 * n} copies for frames of R^{n}, received {copies}")
     q, r = torch.linalg.qr(random.normal((*shape, copies // (2 * n), n, n), generator=generator, like=like))
