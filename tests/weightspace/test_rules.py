@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 import torch
 from tests.weightspace.test_zoo import groups
-from tests.weightspace.zoo import floats, integers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from symfield.studies._derivation_coverage_zoo import floats, integers
 from symfield.weightspace import Untraceable, certify, derive, symmetries, trace
 
 

@@ -6,8 +6,8 @@ from collections import defaultdict
 
 import pytest
 import torch
-from tests.weightspace.zoo import ZOO, Case
 
+from symfield.studies._derivation_coverage_zoo import ZOO, Case
 from symfield.weightspace import ParameterSymmetry, symmetries
 
 
