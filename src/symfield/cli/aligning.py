@@ -37,8 +37,8 @@ from symfield.weightspace import (
     WeightMatching,
     align,
     identity,
-    interpolate,
     is_running_statistic,
+    merge,
     sorted_entries,
 )
 from symfield.weightspace.certify import _Bench
@@ -257,7 +257,7 @@ def _change(
 def _write(request: Request, weight: float | None, a: Params, moved: Params) -> list[str]:
     """The files, and their names."""
     try:
-        files = [(request.out, moved if weight is None else interpolate(a, moved, weight))]
+        files = [(request.out, moved if weight is None else merge([a, moved], [1 - weight, weight]))]
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{request.first}, {request.second} cannot be merged: {error.args[0]}") from error
     if request.aligned is not None:
