@@ -65,7 +65,7 @@ def output(model: nn.Module, params: dict[str, torch.Tensor], x: torch.Tensor) -
 def moments(model: nn.Module, params: dict[str, torch.Tensor], x: torch.Tensor, path: str, axis: int = 1):
     """Mean and standard deviation of the units of a module, by a plain hook."""
     seen = []
-    handle = model.get_submodule(path).register_forward_hook(lambda m, a, y: seen.append(y))
+    handle = model.get_submodule(path).register_forward_hook(lambda m, a, y: seen.append(y.clone()))
     output(model, params, x)
     handle.remove()
     flat = seen[0].movedim(axis, -1).flatten(0, -2)
@@ -256,3 +256,13 @@ def test_wrong_input_is_named():
         repair(model, a, x, endpoints=(a, {**b, "0.weight": b["0.weight"] * torch.nan}))
     with pytest.raises(KeyError, match=r"'0\.bias' of Sequential is missing"):
         repair(model, {name: value for name, value in a.items() if name != "0.bias"}, x, endpoints=(a, b))
+
+
+def test_the_transposed_linear_layers_of_transformers_are_corrected_too():
+    pytorch_utils = pytest.importorskip("transformers.pytorch_utils")
+    model = nn.Sequential(pytorch_utils.Conv1D(12, 6), nn.ReLU(inplace=True), nn.Linear(12, 2)).double()
+    x = data(40, 6)
+    a, b = fill(model, 0), fill(model, 1)
+    found = repair(model, interpolate(a, b, 0.5), x, endpoints=(a, b)).params
+    ends, now = [moments(model, params, x, "0") for params in (a, b)], moments(model, found, x, "0")
+    assert all(torch.allclose(now[i], (ends[0][i] + ends[1][i]) / 2, atol=1e-10) for i in (0, 1))

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from symfield.weightspace.graph import Node, ParameterGraph
 
-__all__ = ["CONVOLUTIONS", "Plan", "plan_repair"]
+__all__ = ["CONVOLUTIONS", "Plan", "is_linear_of_columns", "plan_repair"]
 
 CONVOLUTIONS: dict[type[nn.Module], int] = {
     nn.Conv1d: 1,
@@ -28,6 +28,22 @@ CONVOLUTIONS: dict[type[nn.Module], int] = {
 
 _RULED: tuple[type[nn.Module], ...] = (nn.Linear, *CONVOLUTIONS, _BatchNorm)
 _NOT_HIDDEN = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
+
+
+def is_linear_of_columns(module: nn.Module) -> bool:
+    """Whether a module is a linear layer with weight ``(in, out)``, which transformers calls ``Conv1D``.
+
+    Args:
+        module: any.
+
+    Returns:
+        True for that class, whose outputs number ``module.nf``.
+
+    Example:
+        >>> is_linear_of_columns(nn.Linear(2, 3))
+        False
+    """
+    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
 
 
 @dataclass(frozen=True)
@@ -84,7 +100,7 @@ def plan_repair(graph: ParameterGraph, model: nn.Module) -> Plan:
     plan = Plan()
     for path, module in model.named_modules():
         own = {f"{path}.{name}".removeprefix(".") for name, _ in module.named_parameters(recurse=False)}
-        if not isinstance(module, _RULED):
+        if not isinstance(module, _RULED) and not is_linear_of_columns(module):
             wide = [p for _, p in module.named_parameters(recurse=False) if p.ndim > 1]
             if wide and not isinstance(module, _NOT_HIDDEN):
                 plan.left[path] = f"no rule for {type(module).__name__}"

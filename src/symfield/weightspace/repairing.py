@@ -30,7 +30,7 @@ from torch.utils import _pytree as pytree
 
 from symfield.typing import Params, Tensor
 from symfield.weightspace.agreement import require_alike, require_complete, require_weights, tied
-from symfield.weightspace.hidden_layers import CONVOLUTIONS, Plan, plan_repair
+from symfield.weightspace.hidden_layers import CONVOLUTIONS, Plan, is_linear_of_columns, plan_repair
 from symfield.weightspace.tracing import Example, _quiet, arguments, trace
 
 __all__ = ["LayerRepair", "Repair", "Repaired", "repair"]
@@ -220,7 +220,7 @@ def _run(model: nn.Module, params: Mapping[str, Tensor], inputs: Example) -> lis
 
 def _units(module: nn.Module, x: Tensor) -> int:
     """The axis of the units in the output of a module."""
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear) or is_linear_of_columns(module):
         return x.ndim - 1
     spatial = next((n for kind, n in CONVOLUTIONS.items() if isinstance(module, kind)), None)
     return 1 if spatial is None else x.ndim - 1 - spatial
@@ -346,6 +346,8 @@ def _fold(prefix: str, module: Any, new: Params, scale: Tensor, shift: Tensor) -
         grouped = weight.double().unflatten(0, (module.groups, -1))
         shape = (module.groups, 1, -1, *[1] * (weight.ndim - 2))
         scaled = (grouped * along.reshape(shape)).flatten(0, 1)
+    elif is_linear_of_columns(module):
+        scaled = weight.double() * along
     else:
         scaled = weight.double() * along.reshape(-1, *[1] * (weight.ndim - 1))
     new[prefix + "weight"] = scaled.to(weight.dtype)
