@@ -123,6 +123,15 @@ def test_along_a_line_repair_is_repair_with_both_ends():
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_a_line_may_be_repaired_by_its_batch_norms_alone():
+    model, x = Conv().double(), data(20, 2, 8, 8)
+    a, b = fill(model, 0), fill(model, 1)
+    point = interpolate(a, b, 0.5)
+    found, expected = Repair(model, x, rescale=False)(a, b)(point, 0.5), repair(model, point, x).params
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert torch.equal(found["fc.weight"], point["fc.weight"])
+
+
 def test_a_corrected_batch_norm_does_the_same_in_training_mode():
     model, x = Conv().double(), data(64, 2, 8, 8)
     a, b = fill(model, 0), fill(model, 1)
