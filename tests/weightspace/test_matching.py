@@ -7,6 +7,7 @@ import itertools
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
+from torch import nn
 
 from symfield.weightspace import (
     Concat,
@@ -25,6 +26,7 @@ from symfield.weightspace import (
     identity,
     orthogonal_procrustes,
     sorted_entries,
+    symmetries,
 )
 
 WIDTHS = (6, 9, 7)
@@ -304,3 +306,53 @@ def test_concatenated_channels_move_with_the_tensors_they_come_from(generator):
     shapes = {name: tuple(axis.size for axis in axes) for name, axes in layouts.items()}
     symmetry = ParameterSymmetry((Permutation("f", "f", 4), Permutation("s", "s", 5)), layouts, shapes)
     recovers(symmetry, generator, tolerance=0)
+
+
+class Block(nn.Module):
+    """Pre-norm attention with two heads, and a hidden layer."""
+
+    def __init__(self, width: int, norm: type[nn.Module]):
+        super().__init__()
+        self.first, self.second = norm(width), norm(width)
+        self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
+        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+
+    def forward(self, x):
+        y = self.first(x)
+        q, k, v = (m(y).unflatten(-1, (2, -1)).transpose(1, 2) for m in (self.q, self.k, self.v))
+        x = x + self.o(nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return x + self.down(nn.functional.gelu(self.up(self.second(x))))
+
+
+class Transformer(nn.Module):
+    def __init__(self, norm: type[nn.Module], width: int = 8):
+        super().__init__()
+        self.embed = nn.Embedding(20, width)
+        self.blocks = nn.Sequential(Block(width, norm))
+        self.norm, self.out = norm(width), nn.Linear(width, 20)
+
+    def forward(self, words):
+        return self.out(self.norm(self.blocks(self.embed(words))))
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm])
+def test_a_transformer_moved_by_all_its_symmetries_is_brought_back(norm, generator):
+    model = Transformer(norm).double()
+    params = {n: torch.randn(t.shape, generator=generator).double() / 3 for n, t in model.state_dict().items()}
+    params |= {n: 1 + 0.1 * t for n, t in params.items() if "norm" in n or "first" in n or "second" in n}
+    symmetry = symmetries(model, torch.arange(6)[None])
+    kinds = {type(factor) for factor in symmetry.factors}
+    assert kinds >= {Permutation, PositiveScale, Sign, GeneralLinear, *([Orthogonal] if norm is nn.RMSNorm else [])}
+    planted = symmetry.apply(params, symmetry.random_element(generator=generator))
+    found = align(params, planted, symmetry, method=WeightMatching(sweeps=4))
+    assert found.before.squared_distance > 50
+    assert found.after.squared_distance < 1e-3
+    assert monotone(found.history)
+    other = {n: torch.randn(t.shape, generator=generator).double() / 3 for n, t in params.items()}
+    permuted = align(params, other, symmetry, method=WeightMatching(kinds=(Permutation,)))
+    found = align(params, other, symmetry, method=WeightMatching(sweeps=1))
+    assert monotone(found.history)
+    assert found.after.squared_distance < permuted.after.squared_distance < permuted.before.squared_distance
+    words = torch.tensor([[3, 1, 4, 1, 5, 9]])
+    outputs = [torch.func.functional_call(model, p, (words,)) for p in (other, found.params)]
+    torch.testing.assert_close(*outputs, rtol=1e-6, atol=1e-6)

@@ -26,7 +26,7 @@ from symfield.weightspace.layout import Piece, map_blocks
 from symfield.weightspace.matching import Problem, Work
 from symfield.weightspace.symmetry import Element
 
-__all__ = ["Descent", "free_permutations"]
+__all__ = ["Descent", "free_permutations", "joint_signs"]
 
 
 def free_permutations(problem: Problem) -> tuple[Permutation, ...]:
@@ -41,6 +41,20 @@ def free_permutations(problem: Problem) -> tuple[Permutation, ...]:
     factors = problem.symmetry.factors
     bases = {space for factor in factors for space in factor.base}
     return tuple(f for f in factors if isinstance(f, Permutation) and not f.base and f.space not in bases)
+
+
+def joint_signs(problem: Problem) -> dict[str, Sign]:
+    """The signs that are solved together with the free permutation of their space: where a space has one such factor.
+
+    Args:
+        problem: whose symmetry is asked.
+
+    Returns:
+        Factors by name of the space.
+    """
+    spaces = {factor.space for factor in free_permutations(problem)}
+    signs = [f for f in problem.symmetry.factors if isinstance(f, Sign) and not f.base and f.space in spaces]
+    return {f.space: f for f in signs if sum(other.space == f.space for other in signs) == 1}
 
 
 _NEAR = 0.1  # share of the scores' terms below which the last duals are a good start
@@ -111,7 +125,7 @@ class Descent:
         self._cut(problem, element)
 
     def _prepare(self, problem: Problem, element: Mapping[str, Tensor], signed: bool) -> dict[str, _Space]:
-        signs = {f.space: f for f in problem.symmetry.factors if signed and isinstance(f, Sign) and not f.base}
+        signs = joint_signs(problem) if signed else {}
         spaces = {}
         for factor in free_permutations(problem):
             sign = signs.get(factor.space)

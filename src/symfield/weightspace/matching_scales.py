@@ -142,7 +142,7 @@ def _solve(terms: list[_Term], factors: Sequence[PositiveScale], steps: int) -> 
             leaf = torch.from_numpy(x).requires_grad_()
             value = distance(leaf) / size
         (gradient,) = torch.autograd.grad(value, leaf)
-        return float(value), gradient.numpy()
+        return float(value.detach()), gradient.numpy()
 
     start = np.zeros(sum(sizes))
     result = minimize(

@@ -38,7 +38,7 @@ from symfield.weightspace.factors import (
 )
 from symfield.weightspace.layout import pieces
 from symfield.weightspace.matching import Method, Pair, Problem, Solution, Work
-from symfield.weightspace.matching_permutations import Descent, free_permutations
+from symfield.weightspace.matching_permutations import Descent, free_permutations, joint_signs
 from symfield.weightspace.matching_scales import balancing_scales, best_scales
 from symfield.weightspace.procrustes import best_conformal, best_general, best_orthogonal, best_scale, best_sign
 from symfield.weightspace.symmetry import Element
@@ -85,7 +85,7 @@ class WeightMatching:
     restarts: int = 0
     generator: Generator | None = None
     incremental: bool = True
-    tolerance: float = 1e-7
+    tolerance: float = 1e-5
 
     def __call__(self, problem: Problem) -> Solution:
         """Run it.
@@ -164,8 +164,7 @@ class WeightMatching:
     def _parts(self, problem: Problem) -> _Parts:
         factors = [factor for factor in problem.symmetry.factors if isinstance(factor, self.kinds)]
         plain = free_permutations(problem) if issubclass(Permutation, self.kinds) else ()
-        spaces = {factor.space for factor in plain}
-        joint = [f for f in factors if isinstance(f, Sign) and not f.base and f.space in spaces]
+        joint = list(joint_signs(problem).values()) if plain and issubclass(Sign, self.kinds) else []
         scales = [f for f in factors if isinstance(f, PositiveScale) and not f.base]
         rest = _order([f for f in factors if f not in (*plain, *scales, *joint)])
         return _Parts(bool(plain), bool(joint), scales, rest, factors)
@@ -187,19 +186,10 @@ def _chained(problem: Problem, parts: _Parts) -> tuple[Element, Descent | None]:
     Where there are scales, permutations are found between the balanced models. Returned is also the descent that may go
     on from there.
     """
-    element: Element = {}
-    done: set[str] = set()
-    for factor in parts.rest:
-        if factor.base:
-            continue
-        done.add(factor.name)
-        alone = {tensor for tensor in problem.touched({factor.name}) if _movers(problem, tensor) <= done}
-        candidates = _best(factor, problem.restricted(alone).moved(element).pairs(factor.name)) if alone else []
-        if candidates:
-            element = problem.symmetry.compose({factor.name: candidates[0]}, element)
+    element = _settled(problem, {}, parts, [f for f in parts.rest if not f.base], set())
     if not parts.plain:
         return element, None
-    if not parts.scales:
+    if not parts.scales and not parts.rest:
         descent = Descent(problem, element, signs=parts.signed)
         descent.chain()
         return {**element, **descent.element}, descent
@@ -208,7 +198,40 @@ def _chained(problem: Problem, parts: _Parts) -> tuple[Element, Descent | None]:
     balanced = Problem(problem.symmetry.apply(problem.a, ours), problem.b, problem.symmetry, problem.weights)
     descent = Descent(balanced, theirs, signs=parts.signed)
     descent.chain()
-    return problem.symmetry.compose(problem.symmetry.invert(ours), {**theirs, **descent.element}), None
+    element = problem.symmetry.compose(problem.symmetry.invert(ours), {**theirs, **descent.element})
+    later = [*(f for f in parts.rest if isinstance(f, Sign) and not f.base), *parts.scales]
+    return _settled(problem, element, parts, later, {f.name for f in free_permutations(problem)}), None
+
+
+def _settled(problem: Problem, element: Element, parts: _Parts, factors: Sequence[Factor], done: set[str]) -> Element:
+    """Set factors one after the other, each by the tensors that only it and those done before move.
+
+    Where matrices move the other tensors of a scale, balancing says nothing of it; then norms are made equal, which
+    does not shrink as a regression would.
+    """
+    scales = {f.name for f in parts.scales}
+    matrices = {f.name for f in problem.symmetry.factors if isinstance(f, _Matrix)}
+    for factor in factors:
+        done = done | {factor.name}
+        touched = problem.touched({factor.name})
+        known = done | scales if isinstance(factor, Sign) else done
+        alone = {tensor for tensor in touched if _movers(problem, tensor) <= known}
+        mixed = any(_movers(problem, tensor) & matrices for tensor in touched)
+        if not alone or (factor.name in scales and not mixed):
+            continue
+        pairs = problem.restricted(alone).moved(element).pairs(factor.name)
+        if not pairs:
+            continue
+        if factor.name in scales:
+            first = [pair for pair in pairs if pair.slot.move.power == 1]
+            one, two = (sum(getattr(pair, side).double().square().sum(-1) for pair in first) for side in ("a", "b"))
+            if not isinstance(one, Tensor) or not isinstance(two, Tensor):
+                continue
+            candidate = torch.where((one > 0) & (two > 0), one / two, 1.0).sqrt()
+        else:
+            candidate = _best(factor, pairs)[0]
+        element = problem.symmetry.compose({factor.name: candidate}, element)
+    return element
 
 
 def _movers(problem: Problem, tensor: str) -> set[str]:
@@ -217,8 +240,10 @@ def _movers(problem: Problem, tensor: str) -> set[str]:
 
 
 def _order(factors: Sequence[Factor]) -> list[Factor]:
-    """Outer spaces before inner ones, orthogonal frames first."""
-    return sorted(factors, key=lambda f: (len(f.base), not isinstance(f, Orthogonal), -f.stage))
+    """Outer spaces before inner ones, orthogonal frames first, then signs."""
+    return sorted(
+        factors, key=lambda f: (len(f.base), not isinstance(f, Orthogonal), not isinstance(f, Sign), -f.stage)
+    )
 
 
 def update(

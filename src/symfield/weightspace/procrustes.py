@@ -190,7 +190,7 @@ def best_conformal(pairs: Sequence[Pair], *, steps: int = 50) -> Float[Tensor, "
     return torch.stack([torch.stack([real, -imag], -1), torch.stack([imag, real], -1)], -2)
 
 
-def best_general(pairs: Sequence[Pair], *, steps: int = 30) -> Float[Tensor, "..."]:
+def best_general(pairs: Sequence[Pair], *, steps: int = 8) -> Float[Tensor, "..."]:
     """Invertible matrices that bring the entries closer: the best of four starts, then Gauss-Newton steps.
 
     Args:
