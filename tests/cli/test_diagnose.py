@@ -27,6 +27,9 @@ def table(tmp_path: Path) -> pd.DataFrame:
     frame.assign(x3=frame["x3"].where(frame.index > 4)).to_csv(tmp_path / "holes.csv", index=False)
     frame.assign(y=frame["y"].where(frame.index > 4)).to_csv(tmp_path / "unlabelled.csv", index=False)
     frame.assign(y=1.0).to_csv(tmp_path / "constant.csv", index=False)
+    frame.to_csv(tmp_path / "counted.csv")
+    frame.head(0).to_csv(tmp_path / "header.csv", index=False)
+    frame.assign(x3=frame["x3"] > 0).to_csv(tmp_path / "FLAGS.CSV", index=False)
     frame.head(10).to_csv(tmp_path / "short.csv", index=False)
     frame[["y"]].to_csv(tmp_path / "alone.csv", index=False)
     np.savez(tmp_path / "data.npz", X=x.numpy(), y=y.numpy())
@@ -72,6 +75,11 @@ def test_words_are_classes_and_are_measured(symfield, table):
     assert "accuracy" in shown
 
 
+def test_columns_of_true_and_false_are_inputs_and_endings_may_be_capitals(symfield, table):
+    found = json.loads(symfield("diagnose", "FLAGS.CSV", "--target", "y", "--json").stdout)
+    assert found["dim"] == 12
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -83,9 +91,11 @@ def test_words_are_classes_and_are_measured(symfield, table):
         (("other.npz",), "expected arrays X and y in other.npz, found inputs"),
         (("broken.npz",), "cannot read broken.npz"),
         (("broken.parquet", "--target", "y"), "cannot read broken.parquet"),
-        (("grey.csv", "--target", "y"), "expected columns of numbers, but x3 hold something else"),
-        (("holes.csv", "--target", "y"), "NaN or infinity in 5 samples; drop or impute them"),
+        (("grey.csv", "--target", "y"), "expected columns of numbers, not words or dates: x3;"),
+        (("holes.csv", "--target", "y"), "values are missing in x3 (5) of 120 rows; drop or impute them"),
         (("unlabelled.csv", "--target", "y"), "column 'y' misses 5 of 120 labels"),
+        (("counted.csv", "--target", "y"), "column 'Unnamed: 0' of counted.csv counts the rows; leave it out"),
+        (("header.csv", "--target", "y"), "header.csv has column names and no rows"),
         (("constant.csv", "--target", "y"), "expected labels that vary, received a constant"),
         (("short.csv", "--target", "y"), "expected at least 20 samples, received 10"),
         (("alone.csv", "--target", "y"), "alone.csv has no column besides 'y'"),

@@ -278,8 +278,73 @@ def test_bundled_data_sets_of_scikit_learn():
     assert report.agrees
     assert max(report.measured.accuracies) > 0.95
     diabetes = datasets.load_diabetes()
-    report = diagnose(diabetes.data, diabetes.target)
-    assert (report.classes, report.expectation.winner) == (None, "linear")
+    report = diagnose(diabetes.data, diabetes.target, measure=True)
+    assert (report.classes, report.agrees) == (None, True)
+    assert report.expectation.close, "something beyond linear is seen, but not how much"
+
+
+def test_a_curve_without_a_part_of_degree_two_is_seen():
+    x = inputs(Isotropic(4), 400)
+    for y in (torch.sin(2 * x[:, 0]), x[:, 0] ** 3, x[:, 0].sign()):
+        report = diagnose(x, y)
+        assert report.signal.nonlinear
+        assert report.expectation.winner != "linear"
+    even_less = diagnose(x, x[:, 0] ** 3 - 3 * x[:, 0])  # exponent three: nothing of degree one or two
+    assert even_less.signal.information_exponent is None
+    assert even_less.expectation.winner == "kernel"
+
+
+def test_linear_labels_are_seen_to_be_curved_as_rarely_as_the_level_says():
+    seen, g = 0, random.generator(0)
+    for seed in range(100):
+        x = torch.exp(torch.randn(80, 6, generator=g, dtype=torch.float64))  # skew inputs, noise that grows with them
+        y = x @ torch.randn(6, generator=g, dtype=torch.float64)
+        y = y + x[:, 0] * torch.randn(80, generator=g, dtype=torch.float64)
+        seen += signal(x, y, generator=random.generator(seed)).higher_p <= 0.01
+    assert seen <= 6, "one expected of 100"
+
+
+def test_a_linear_part_that_only_regression_sees_is_not_called_nothing():
+    law = PowerLaw(100, 1.0)
+    w = random_directions(law, generator=random.generator(7))
+    x, y = Target(MIXED, law, w, noise=0.1).draw(100, generator=random.generator(100))
+    report = diagnose(x, y)
+    assert report.signal.dimension is None
+    assert report.signal.linear > 0.3
+    assert report.expectation.winner == "linear"
+
+
+def test_inputs_in_different_units_are_an_assumption():
+    x = inputs(PowerLaw(5, 0.5), 60) * torch.tensor([1e4, 1, 1, 1, 1])
+    y = x[:, 1]
+    assert any("standardise=True" in line for line in diagnose(x, y).expectation.assumptions)
+    assert not any("standardise=True" in line for line in diagnose(x, y, standardise=True).expectation.assumptions)
+
+
+@pytest.mark.parametrize("scale", [1e-180, 1e180])
+def test_the_report_does_not_depend_on_scale_however_extreme(scale):
+    x = inputs(PowerLaw(5, 0.5), 60)
+    plain, other = diagnose(x, x[:, 0]), diagnose(scale * x, x[:, 0] / scale)
+    assert math.isclose(other.spectrum.r1, plain.spectrum.r1, rel_tol=1e-9)
+    assert other.expectation.winner == plain.expectation.winner
+
+
+def test_tables_of_every_kind_are_read():
+    pd = pytest.importorskip("pandas")
+    x = inputs(PowerLaw(4, 0.5), 80)
+    y = x[:, 0].numpy()
+    plain = diagnose(x, y)
+    frame = pd.DataFrame(x.numpy(), columns=list("abcd"))
+    for inputs_, labels in ((frame, pd.Series(y)), (frame, y[:, None]), (x.tolist(), y.astype(object))):
+        assert repr(diagnose(inputs_, labels)) == repr(plain)
+    for labels in (pd.Series(np.where(y > 0, "up", "down")).astype(kind) for kind in ("string", "category", "object")):
+        assert diagnose(frame, labels).classes == 2
+    missing = pd.Series(np.where(y > 0, "up", None)).astype("string")
+    for bad, message in ((missing, "missing ones"), (y + 1j, "labels that are numbers")):
+        with pytest.raises(ValueError, match=message):
+            diagnose(frame, bad)
+    with pytest.raises(ValueError, match="inputs that are numbers"):
+        diagnose(x.numpy() + 1j, y)
 
 
 def test_signal_and_spectrum_refuse_bad_shapes():

@@ -76,9 +76,10 @@ def read_data(path: Path, target: str | None) -> tuple[np.ndarray, np.ndarray]:
     """
     if not path.is_file():
         raise DataError(f"no such file: {path}")
-    if path.suffix == ".npz":
+    kind = path.suffix.lower()
+    if kind == ".npz":
         return _arrays(path, target)
-    if path.suffix not in _READERS:
+    if kind not in _READERS:
         raise DataError(f"expected a .npz, .csv or .parquet file, received {path}")
     return _columns(path, target)
 
@@ -104,19 +105,27 @@ def _columns(path: Path, target: str | None) -> tuple[np.ndarray, np.ndarray]:
     import pandas as pd
 
     try:
-        table: pd.DataFrame = getattr(pd, _READERS[path.suffix])(path)
+        table: pd.DataFrame = getattr(pd, _READERS[path.suffix.lower()])(path)
     except Exception as error:  # whatever the parser of the day raises
         raise DataError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     if target is None:
         raise DataError(f"name the column of the labels: --target COLUMN. Columns: {_listed(table.columns)}")
     if target not in table.columns:
         raise DataError(unknown("column", target, [str(name) for name in table.columns]))
+    if len(table) == 0:
+        raise DataError(f"{path} has column names and no rows")
     inputs = table.drop(columns=target)
-    words = [str(name) for name in inputs.columns if not _is_number(inputs[name])]
+    for name in inputs.columns:
+        if str(name).startswith("Unnamed:") and _counts_rows(inputs[name]):
+            raise DataError(f"column {name!r} of {path} counts the rows; leave it out: to_csv(..., index=False)")
+    words = [str(name) for name in inputs.columns if not (_is_number(inputs[name]) or inputs[name].dtype == bool)]
     if words:
-        raise DataError(f"expected columns of numbers, but {_listed(words)} hold something else; encode or drop them")
+        raise DataError(f"expected columns of numbers, not words or dates: {_listed(words)}; encode or drop them")
     if inputs.shape[1] == 0:
         raise DataError(f"{path} has no column besides {target!r}")
+    holes = [f"{name} ({count})" for name, count in inputs.isna().sum().items() if count]
+    if holes:
+        raise DataError(f"values are missing in {_listed(holes)} of {len(table)} rows; drop or impute them")
     labels = table[target]
     missing = int(labels.isna().sum())
     if missing:
@@ -154,6 +163,10 @@ def _is_number(column: Any) -> bool:
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
     return bool(is_numeric_dtype(column)) and not is_bool_dtype(column)
+
+
+def _counts_rows(column: Any) -> bool:
+    return _is_number(column) and column.tolist() == list(range(len(column)))
 
 
 def _listed(names: Any) -> str:

@@ -17,9 +17,7 @@ equal to r₁ for a teacher along the first eigenvector, and to d if S = I.
 ⟨x_i, x_j⟩² measures |E y (xxᵀ - S)|², the part of degree two. Whether these differ from zero is asked of the same
 sums with random signs for the samples, which leaves the law of y x alone where it is symmetric (permuted labels would
 ask whether y is independent of x, and see |x|² in y as a linear part). The *information exponent* is the least degree
-that does. Several labels (y ∈ R^k, as indicators of
-classes) are summed over.
-
+that XX
 References:
     Ben Arous, Gheissari & Jagannath 2021, JMLR 22 (information exponent). Chen & Qin 2010, Annals of Statistics 38
     (sums over pairs). The estimates of n_half and r_s: derived here.
@@ -53,6 +51,8 @@ class Signal:
         linear_p: p-value of E y x = 0, by random signs.
         quadratic_p: p-value of E y (xxᵀ - S) = 0.
         beyond_p: the same for what linear regression leaves of y.
+        higher_p: p-value of no part beyond linear, of any degree; one where there are not twice as many samples as
+            independent inputs.
         dimension: r_s, the effective dimension that the labels see; None where degree one is not seen.
         n_half: samples at which the gradient of a ReLU neuron has squared cosine 1/2 with E y x; None likewise.
         half_rank: the number of leading eigenvectors that carry half of the linear signal; None likewise.
@@ -63,6 +63,7 @@ class Signal:
     linear_p: float
     quadratic_p: float
     beyond_p: float
+    higher_p: float
     dimension: float | None
     n_half: float | None
     half_rank: int | None
@@ -76,6 +77,11 @@ class Signal:
     def curved(self) -> bool:
         """Whether degree two is seen in what linear regression leaves, at level 1%."""
         return self.beyond_p <= _LEVEL
+
+    @property
+    def nonlinear(self) -> bool:
+        """Whether a part of degree two, or of any other degree beyond one, is seen at level 1%."""
+        return self.curved or self.higher_p <= _LEVEL
 
     def __repr__(self) -> str:
         exponent = self.information_exponent
@@ -132,15 +138,16 @@ def signal(x: Float[Tensor, "..."], y: Float[Tensor, "..."], *, generator: Gener
     linear_p = _flipped(gram, targets[:, some], signs)
     quadratic_p = _flipped(squares, targets[:, some], signs)
     beyond_p = _flipped(squares, left[:, some], signs)
+    tests = linear_p, quadratic_p, beyond_p, _any_degree(few, targets[:, some], signs)
 
     strength = _linear_strength(points, targets)
     if linear_p > _LEVEL or strength <= 0:
-        return Signal(len(points), linear, linear_p, quadratic_p, beyond_p, None, None, None)
+        return Signal(len(points), linear, *tests, None, None, None)
     trace = float(points.square().sum()) / (len(points) - 1)
     noise = float((targets.square().sum(0) * points.square().sum(-1)).mean())
     dimension = min(max(trace * max(linear, 1e-3) * power / strength, 1.0), float(points.shape[1]))
     rank = _half_rank(points, targets)
-    return Signal(len(points), linear, linear_p, quadratic_p, beyond_p, dimension, 2 * max(noise / strength, 1.0), rank)
+    return Signal(len(points), linear, *tests, dimension, 2 * max(noise / strength, 1.0), rank)
 
 
 def _linear_strength(points: Tensor, targets: Tensor) -> float:
@@ -156,6 +163,30 @@ def _flipped(kernel: Tensor, targets: Tensor, signs: Tensor) -> float:
     pairs = kernel * (targets.mT @ targets)
     pairs = pairs - torch.diag(pairs.diagonal())
     return (1 + int((((signs @ pairs) * signs).sum(-1) >= pairs.sum()).sum())) / (1 + len(signs))
+
+
+def _any_degree(points: Tensor, targets: Tensor, signs: Tensor) -> float:
+    """p-value of no part beyond linear, by a Gaussian kernel off constants and linear functions."""
+    n = len(points)
+    points = points - points.mean(0)
+    left, values, _ = torch.linalg.svd(points, full_matrices=False)
+    left = left[:, values > 1e-10 * values[0]]
+    if 2 * left.shape[1] > n - 2:
+        return 1.0
+    off = torch.eye(n).to(points) - 1 / n - left @ left.mT
+    scaled = points / points.square().sum(-1).mean().sqrt() * points.shape[1] ** 0.5
+    squares = scaled.square().sum(-1)
+    distances = squares.unsqueeze(-1) + squares - 2 * scaled @ scaled.mT
+    kernel = off @ torch.exp(-distances / (2 * points.shape[1])) @ off
+    residuals = targets @ off
+    if float(residuals.square().sum()) <= 1e-20 * float(targets.square().sum()):
+        return 1.0  # linear to round-off
+    seen = (residuals @ kernel * residuals).sum() / residuals.square().sum()
+    spread = residuals / off.diagonal()  # residuals are small where inputs are far out: undone as in leaving one out
+    outer = spread.mT @ spread
+    upper, lower = kernel * outer, off * outer
+    flipped = ((signs @ upper) * signs).sum(-1) / ((signs @ lower) * signs).sum(-1)
+    return (1 + int((flipped >= seen).sum())) / (1 + len(signs))
 
 
 def _centred(kernel: Tensor) -> Tensor:
