@@ -86,7 +86,7 @@ def test_a_layer_norm_is_no_rms_norm_where_the_stream_is_not_centred():
     assert change.abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("norm", ["layer", "rms"])
+@pytest.mark.parametrize("norm", ["layer", pytest.param("rms", marks=pytest.mark.slow)])
 def test_the_fold_frees_the_stream(norm):
     shape = shaped(norm=norm)
     params = generic(shape)
@@ -104,8 +104,7 @@ def test_the_fold_frees_the_stream(norm):
         assert not any(isinstance(factor, Orthogonal) for factor in before.factors)
 
 
-@pytest.mark.parametrize("norm", ["layer", "rms"])
-@pytest.mark.parametrize("folds", [False, True])
+@pytest.mark.parametrize(("norm", "folds"), [("layer", False), ("rms", False), ("layer", True)])
 def test_permutations_inside_the_symmetry_are_certified(norm, folds):
     shape = shaped(norm=norm, activation="relu")
     params = generic(shape)
