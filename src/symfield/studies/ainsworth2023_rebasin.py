@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pandas import DataFrame, Series
 
-from symfield.experiments import Cell, Study, style
+from symfield.experiments import Cell, FieldError, Study, style
 from symfield.studies._rebasin_cells import MIDPOINT, NONE, Pairs, barriers
 from symfield.studies._rebasin_verdicts import REPAIR, SOURCE, judge
 from symfield.weightspace import confidence
@@ -92,9 +92,9 @@ class Config:
 
     def __post_init__(self) -> None:
         if len(self.seeds) < 2:
-            raise ValueError(f"expected at least two seeds, as pairs are matched, received {self.seeds}")
+            raise FieldError(f"expected at least two seeds, as pairs are matched, received {self.seeds}; seeds=0..2")
         if self.points < 3 or self.points % 2 == 0:
-            raise ValueError(f"expected an odd number of points, at least 3, received {self.points}")
+            raise FieldError(f"expected an odd number of points, at least 3, received {self.points}; the middle is one")
 
 
 def cells(config: Config) -> Sequence[Cell]:
