@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -17,7 +19,7 @@ def rows():
     return STUDY.run(TINY)
 
 
-def mean(rows, direction, removed, *, labels="true", ratio=8.0, alpha=0.0):
+def mean(rows, direction, removed, *, labels="true", ratio=2.0, alpha=0.0):
     kept = (rows["direction"] == direction) & (rows["removed"] == removed) & (rows["labels"] == labels)
     return rows[kept & (rows["ratio"] == ratio) & (rows["alpha"] == alpha)]["cos2"].mean()
 
@@ -27,8 +29,8 @@ def test_one_direction_is_shared_and_the_other_appears_after_its_removal(rows):
         assert mean(rows, 1, "nothing", alpha=alpha) > 0.8
         assert mean(rows, 2, "nothing", alpha=alpha) < 0.1
         for removed in ("e1", "shared"):
-            assert mean(rows, 2, removed, alpha=alpha) > 0.3
-    assert mean(rows, 2, "e1", ratio=0.5) < 0.5 * mean(rows, 2, "e1")
+            assert mean(rows, 2, removed, alpha=alpha) > 0.2
+    assert mean(rows, 2, "e1", ratio=0.1) < 0.3 * mean(rows, 2, "e1")
     assert mean(rows, 2, "e1", labels="unrelated") < 0.15
 
 
@@ -38,14 +40,17 @@ def test_the_prediction_is_for_what_was_measured(rows):
     for direction, removed in ((1, "nothing"), (2, "e1")):
         found = gaps.loc[(direction, removed)]
         assert len(found) == 3
-        assert (found["cos2"] - found["predicted"]).abs().max() < 0.12, "leading order at d = 32"
+        assert (found["cos2"] - found["predicted"]).abs().max() < 0.06
 
 
 def test_no_verdict_fails_at_tiny_and_levels_wait_for_larger_dimensions(rows):
     found = STUDY.verdicts(rows, TINY)
     assert {verdict.verdict for verdict in found} == {"holds", "not tested"}
-    judged = STUDY.verdicts(rows, Config())
-    assert any(verdict.verdict != "not tested" for verdict in judged if "8 r1²" in verdict.claim)
+    waiting = {verdict.claim for verdict in found if verdict.verdict == "not tested"}
+    assert waiting
+    assert all("n = 8 r1²" in claim for claim in waiting), "the ratio that tiny leaves out"
+    small = STUDY.verdicts(rows, replace(TINY, dim=32))
+    assert sum(verdict.verdict == "not tested" for verdict in small) > 15
 
 
 def test_doctored_numbers_fail(rows):

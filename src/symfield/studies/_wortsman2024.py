@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import torch
+from matplotlib.axes import Axes
 
 from symfield import random
 from symfield.experiments import FieldError
@@ -37,6 +38,7 @@ __all__ = [
     "SOURCE",
     "LinkName",
     "TeacherName",
+    "explain_lines",
     "link",
     "require_positive",
     "seeded",
@@ -146,3 +148,14 @@ def require_positive(**values: Sequence[float] | float) -> None:
         numbers = value if isinstance(value, Sequence) else (value,)
         if not numbers or min(numbers) <= 0:
             raise FieldError(f"expected {name} > 0, received {value}")
+
+
+def explain_lines(axes: Axes, lines: dict[str, str]) -> None:
+    """Entries of the legend for what the style of a line means, whatever its colour.
+
+    Args:
+        axes: whose legend.
+        lines: styles by meaning.
+    """
+    for words, linestyle in lines.items():
+        axes.plot([], [], color="#22262b", linewidth=1.2, linestyle=linestyle, label=words)

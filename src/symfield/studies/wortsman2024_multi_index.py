@@ -85,7 +85,7 @@ class Overlapping:
     dtype: str
 
 
-@versioned(1)
+@versioned(2)
 def two_overlaps(cell: Overlapping) -> list[dict]:
     """Mean squared cosines of gradients with both directions, before and after a removal.
 
@@ -103,15 +103,16 @@ def two_overlaps(cell: Overlapping) -> list[dict]:
         sizes = {ratio: n for ratio, n in sizes.items() if n >= SMALLEST_SAMPLE}
         if not sizes:
             return []
+        true, drawn = cell.labels == "true", list(sizes.values())
         step = gradient_step(
             seeded_students(cell.neurons, cell.dim, seeds=cell.seeds, like=like),
-            target if cell.labels == "true" else target.shuffled(),
-            n=tuple(sizes.values()),
+            target if true else target.shuffled(),
+            n=tuple(drawn),
             generator=seeded(cell.seeds, 1),
         )
         gradient = step.gradient.double().cpu()  # (n, seeds, p, d)
-        left = _predicted(law.eigenvalues(), list(sizes.values()))
-        whole = predicted_overlap(target, list(sizes.values())).euclidean.tolist()
+        left = _predicted(law.eigenvalues(), drawn) if true else None
+        whole = predicted_overlap(target, drawn).euclidean.tolist() if true else None
         rows: list[dict] = []
         for removed in _REMOVED:
             squares = _square_cosines(_without(gradient, removed))  # (n, seeds, 2)
@@ -119,9 +120,16 @@ def two_overlaps(cell: Overlapping) -> list[dict]:
                 for j, seed in enumerate(cell.seeds):
                     for k in range(2):
                         at = {"ratio": ratio, "n": n, "seed": seed, "removed": removed, "direction": k + 1}
-                        known = whole[i][k] if removed == "nothing" else left[i] if k == 1 else None
+                        known = _known(whole, left, i, k, removed)
                         rows.append({**at, "cos2": float(squares[i, j, k]), "predicted": known, "r1": law.r1})
     return rows
+
+
+def _known(whole: list[list[float]] | None, left: list[float] | None, i: int, k: int, removed: str) -> float | None:
+    """The predicted overlap, where there is one."""
+    if whole is None or left is None:
+        return None
+    return whole[i][k] if removed == "nothing" else left[i] if k == 1 else None
 
 
 def _without(gradient: Tensor, removed: str) -> Tensor:
@@ -189,7 +197,7 @@ def overlaps(rows: DataFrame) -> Figure:
         for direction, removed, label in ((2, "e1", "predicted"), (1, "nothing", None)):
             known = _pick(rows, alpha, direction, removed).groupby("ratio")["predicted"].first()
             axis.plot(known.index, known.to_numpy(), color="black", linewidth=1.1, linestyle="--", label=label)
-        style.loglog(axis, y=False)
+        style.loglog(axis, y=False, at=sorted(rows["ratio"].unique().tolist()))
         axis.set(title=f"α = {alpha:g}", xlabel="samples n / $r_1^2$", ylim=(0, 1.03))
     axes[0, 0].set_ylabel("mean squared overlap")
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -275,7 +283,7 @@ STUDY = Study(
     source=SOURCE,
     config=Config,
     presets={
-        "tiny": {"dim": 32, "neurons": 32, "ratios": (0.5, 2.0, 8.0), "seeds": (0, 1)},
+        "tiny": {"dim": 100, "neurons": 32, "ratios": (0.1, 0.5, 2.0), "seeds": (0, 1)},
         "quick": {"ratios": (0.1, 0.5, 2.0), "seeds": (0, 1)},
         "paper": {},
     },

@@ -36,6 +36,7 @@ from symfield.studies._wortsman2024 import (
     DERIVED,
     SOURCE,
     TeacherName,
+    explain_lines,
     require_positive,
     seeded,
     seeded_students,
@@ -225,7 +226,7 @@ def _panel(axes: Axes, part: DataFrame, metric: str, shades: dict[float, str], n
         means = one.groupby("n")[[f"predicted_{metric}", f"null_{metric}"]].mean()
         axes.plot(means.index, means[f"predicted_{metric}"], color=shade)
         axes.plot(means.index, means[f"null_{metric}"], color=shade, linestyle="--", linewidth=1)
-    style.loglog(axes, y=False)
+    style.loglog(axes, y=False, at=sorted(part["n"].unique().tolist()))
     axes.set(xlabel="samples n", ylim=(-0.03, 1.03))
 
 
@@ -239,6 +240,7 @@ def curves(rows: DataFrame) -> Figure:
         _panel(panel, part, metric, shades)
         panel.set_title(title)
     axes[0, 0].set_ylabel("mean cos² with w*")
+    explain_lines(axes[0, 0], {"predicted": "-", "null level": "--"})
     style.legend(figure, axes[0, 0])
     return figure
 
@@ -247,19 +249,20 @@ def teachers(rows: DataFrame) -> Figure:
     """Where the teacher lies: Euclidean mean cos² (points), prediction (lines), null (dashed); seeds as a band."""
     part = _curves(rows)
     kinds = list(part["teacher"].unique())
-    figure, axes = style.panels(1, len(kinds), width=3.0)
+    figure, axes = style.panels(1, len(kinds), width=max(3.0, 6.4 / len(kinds)))
     shades = style.colours(sorted(part["alpha"].unique()))
     for panel, kind in zip(axes[0], kinds, strict=True):
         _panel(panel, part[part["teacher"] == kind], "euclidean", shades)
         panel.set_title(f"{kind} teacher")
     axes[0, 0].set_ylabel("mean cos² with w*")
+    explain_lines(axes[0, 0], {"predicted": "-", "null level": "--"})
     style.legend(figure, axes[0, 0])
     return figure
 
 
 def before(rows: DataFrame) -> Figure:
     """Before training: squared correlation of neurons with an aligned target; exact mean (lines), 1/r₁ (dotted)."""
-    figure, axes = style.panels(width=4.2)
+    figure, axes = style.panels(width=6.2)
     panel, part = axes[0, 0], rows[rows["kind"] == "start"]
     for alpha, shade in style.colours(sorted(part["alpha"].unique())).items():
         one = part[part["alpha"] == alpha]
@@ -269,6 +272,7 @@ def before(rows: DataFrame) -> Figure:
         panel.plot(means.index, means["one_over_r1"], color=shade, linestyle=":", linewidth=1.2)
     style.loglog(panel, at=sorted(part["dim"].unique().tolist()))
     panel.set(xlabel="dimension d", ylabel="mean ρ² at the start")
+    explain_lines(panel, {"exact mean": "-", "1/r₁": ":"})
     style.legend(figure, panel)
     return figure
 

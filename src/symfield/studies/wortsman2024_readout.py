@@ -183,7 +183,7 @@ def errors(rows: DataFrame) -> Figure:
             axis = axes[i, j]
             shown = rows[(rows["alpha"] == alpha) & (rows["teacher"] == teacher)]
             style.band(axis, shown, "n", "error", "readout", order=order)
-            style.loglog(axis)
+            style.loglog(axis, at=sorted(rows["n"].unique().tolist()))
             low, high = rows["n"].min(), rows["n"].max()
             for power, label in ((1, "$r_1$"), (2, "$r_1^2$")):
                 place = shown["r1"].iloc[0] ** power

@@ -24,12 +24,19 @@ from matplotlib.figure import Figure
 from pandas import DataFrame, Series
 
 from symfield.experiments import Cell, FieldError, Row, Study, Verdict, style, versioned
-from symfield.onestep import gradient_step, leading_order, overlaps, predicted_overlap, sample_crossing
-from symfield.onestep.alignment import SMALLEST_SAMPLE
+from symfield.onestep import (
+    SMALLEST_SAMPLE,
+    gradient_step,
+    leading_order,
+    overlaps,
+    predicted_overlap,
+    sample_crossing,
+)
 from symfield.studies._threads import one_thread
 from symfield.studies._wortsman2024 import (
     DERIVED,
     SOURCE,
+    explain_lines,
     require_positive,
     seeded,
     seeded_students,
@@ -177,6 +184,7 @@ def dimension(rows: DataFrame) -> Figure:
         style.loglog(panel, at=sorted(part["dim"].unique().tolist()))
         panel.set(xlabel="dimension d", title=f"k = {k}")
     axes[0, 0].set_ylabel("samples n½")
+    explain_lines(axes[0, 0], {"closed form": "-", "full form": "--"})
     style.legend(figure, axes[0, 0])
     return figure
 
@@ -195,7 +203,7 @@ def collapse(rows: DataFrame) -> Figure:
             panel.plot(one["r1"], one["n_half"], marks[k], color=shade, label=f"α = {alpha:g}" if k == 2 else None)
         if len(part):
             last = part.iloc[-1]
-            panel.annotate(f"k = {k}", (last["r1"], last["closed"]), textcoords="offset points", xytext=(-6, 8),
+            panel.annotate(f"k = {k}", (last["r1"], last["closed"]), textcoords="offset points", xytext=(-12, 2),
                            ha="right")  # fmt: skip
     style.loglog(panel)
     panel.set(xlabel="effective dimension r₁ = Tr S / λ₁", ylabel="samples n½")
