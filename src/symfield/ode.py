@@ -335,7 +335,7 @@ def time_grid(times: Sequence[float] | Float[Tensor, " t"]) -> Float[Tensor, " t
         >>> time_grid([0, 1])
         tensor([0., 1.], dtype=torch.float64)
     """
-    grid = torch.as_tensor(times, dtype=torch.float64).cpu()
+    grid = torch.as_tensor(times, dtype=torch.float64).detach().cpu()
     if grid.ndim != 1 or len(grid) == 0 or not torch.isfinite(grid).all():
         raise ValueError(f"expected a list of finite times, received {times!r}")
     if float(grid[0]) < 0 or bool((grid.diff() <= 0).any()):

@@ -471,6 +471,16 @@ def test_bad_input_is_refused(change, message):
         odd_target_flow(target, inputs, **arguments)
 
 
+def test_a_linear_target_integrated_on_nodes_has_no_floor_to_their_accuracy():
+    inputs, w = Gaussian(5), torch.ones(5).double()
+    floors = []
+    for seed in (3, 5):  # nodes whose moments are too small for one another by a per cent
+        nodes = inputs.nodes(256, generator=random.generator(seed))
+        flow = odd_target_flow(OddTarget.integrated(lambda x: x @ w, inputs, nodes), inputs, times=[1.0])
+        floors.append(flow.floor)
+    assert floors == [0.0, 0.0]
+
+
 def test_risks_need_the_second_moment_of_the_target():
     flow = odd_target_flow(torch.ones(3), Gaussian(3), times=[1.0])
     assert float(flow.excess[0]) > 0

@@ -43,6 +43,8 @@ from symfield.wide import (
     velocity,
     wide_flow,
 )
+from symfield.wide.neurons import require_neurons
+from symfield.wide.reduced_neurons import require_reduced
 from symfield.wide.rotations import Directions
 
 LIKE = torch.zeros(1, dtype=torch.float64)
@@ -346,6 +348,14 @@ def test_problems_that_are_not_invariant_are_refused() -> None:
     sampled = SampledTarget(lambda x: x[..., 0].abs(), Gaussian(6).nodes(64, generator=random.generator(0)))
     with pytest.raises(ValueError, match="fixed step"):
         low_dimensional_flow(start, sampled, Gaussian(6), times=[1.0])
+
+
+def test_full_and_reduced_neurons_are_not_taken_for_one_another() -> None:
+    full, reduced = sphere_neurons(4, 6, generator=random.generator(0), like=LIKE), cloud(4, 2)
+    with pytest.raises(TypeError, match=r"expected Reduced\(a, b, rho\), received Neurons; reduce"):
+        require_reduced(full)
+    with pytest.raises(TypeError, match=r"expected Neurons\(a, b\), received Reduced; lift"):
+        require_neurons(reduced)
 
 
 def test_subspaces_and_neurons_that_do_not_fit_are_refused() -> None:

@@ -217,6 +217,7 @@ def test_what_they_print_says_what_is_preserved():
         (lambda: preserved_symmetries(DIFFERENCE, Gaussian(6), Defining(Symmetric(3))), r"representation on R\^6"),
         (lambda: preserved_symmetries(Radial(3, 2), Gaussian(3), Defining(SpecialOrthogonal(3))), "finite group"),
         (lambda: preserved_symmetries(DIFFERENCE, Gaussian(5), EYE[None]), "dimension 6"),
+        (lambda: preserved_symmetries(Radial(6, 2), Gaussian(6), EYE[None], size=0), "size >= 1"),
         (lambda: closed_under(cloud(2), []), "one map"),
         (lambda: closed_under(cloud(2), [(2, SWAP)]), "sign 1 or −1"),
         (lambda: closed_under(cloud(2), [(1, 2 * SWAP)]), "orthogonal matrix"),

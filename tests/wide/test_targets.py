@@ -252,6 +252,7 @@ def test_targets_answer_in_the_dtype_of_the_neurons():
         (lambda: cubic(torch.ones(2), Gaussian(2)).energy(UnitSphere(2)), "whose moments this target holds"),
         (lambda: cubic(torch.ones(2), Gaussian(2)).force(torch.ones(1, 2), Gaussian(2, 2.0)), "whose moments"),
         (lambda: OddTarget(lambda x: x[..., 0], torch.ones(1)).energy(Gaussian(1)), "second moment"),
+        (lambda: OddTarget(lambda x: x[..., 0], torch.ones(1), 0.5).energy(Gaussian(1)), "belong to no function"),
         (lambda: SampledTarget(lambda x: x, Gaussian(1).nodes(9)), "one number a point"),
         (lambda: SampledTarget(torch.nn.Linear(2, 1), Gaussian(2).nodes(9)), r"an error from it: .*\.double\(\)"),
         (

@@ -122,7 +122,7 @@ def over_runs(function: Callable[[Tensor, Tensor], Tensor], neurons: Neurons) ->
     return values.reshape([*runs, *values.shape[1:]])
 
 
-def require_neurons(neurons: Neurons, inputs: Inputs | None = None) -> None:
+def require_neurons(neurons: object, inputs: Inputs | None = None) -> None:
     """Refuse what is no cloud of neurons.
 
     Args:
@@ -130,11 +130,16 @@ def require_neurons(neurons: Neurons, inputs: Inputs | None = None) -> None:
         inputs: law of X, whose dimension must fit.
 
     Raises:
+        TypeError: if it is something else, reduced neurons for example.
         ValueError: if shapes or dtypes do not fit, there is no neuron, or something is not finite.
 
     Example:
         >>> require_neurons(Neurons(torch.ones(2), torch.ones(2, 3)))
     """
+    if not isinstance(neurons, Neurons):
+        raise TypeError(
+            f"expected Neurons(a, b), received {type(neurons).__name__}; lift makes neurons of reduced ones"
+        )
     a, b = neurons
     if b.ndim < 2 or a.shape != b.shape[:-1] or b.numel() == 0 or a.dtype != b.dtype or not b.is_floating_point():
         raise ValueError(

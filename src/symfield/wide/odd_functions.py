@@ -140,11 +140,19 @@ class OddTarget(Target):
             The second moment.
 
         Raises:
-            ValueError: if it is not.
+            ValueError: if it is not, or more than 5% smaller than that of the best linear function.
         """
         self.require(inputs)
         if self.second_moment is None:
             raise ValueError(f"the second moment of {self!r} is not known; pass second_moment= for risks")
+        covariance = inputs.covariance(self.first_moment)
+        inverse = torch.linalg.pinv(covariance, rtol=1e-12, hermitian=True)
+        linear = float(self.first_moment @ inverse @ self.first_moment)
+        if self.second_moment < 0.95 * linear:  # nodes err
+            raise ValueError(
+                f"expected a second moment of {linear:.6g} at least, that of the best linear function, received "
+                f"{self.second_moment:.6g}; these moments belong to no function"
+            )
         return self.second_moment
 
     def require(self, inputs: Inputs) -> None:

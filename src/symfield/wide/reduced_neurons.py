@@ -97,7 +97,7 @@ def reduced_predict(neurons: Reduced, x: Float[Tensor, "*b d"]) -> Float[Tensor,
     return (values * a.unsqueeze(-1)).mean(-2).reshape(a.shape[:-1] + x.shape[:-1])
 
 
-def require_reduced(neurons: Reduced) -> Reduced:
+def require_reduced(neurons: object) -> Reduced:
     """Refuse what are no reduced neurons.
 
     Args:
@@ -107,6 +107,7 @@ def require_reduced(neurons: Reduced) -> Reduced:
         The cloud.
 
     Raises:
+        TypeError: if it is something else, neurons of R^d for example.
         ValueError: if shapes or dtypes do not fit, there is no neuron, something is not finite, or a length negative.
 
     Example:
@@ -114,6 +115,8 @@ def require_reduced(neurons: Reduced) -> Reduced:
         >>> require_reduced(one) is one
         True
     """
+    if not isinstance(neurons, Reduced):
+        raise TypeError(f"expected Reduced(a, b, rho), received {type(neurons).__name__}; reduce makes them of Neurons")
     a, b, rho = neurons
     fits = b.ndim >= 2 and a.shape == rho.shape == b.shape[:-1] and b.numel() > 0
     if not (fits and a.dtype == b.dtype == rho.dtype and b.is_floating_point()):

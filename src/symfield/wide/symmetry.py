@@ -129,7 +129,7 @@ def preserved_symmetries(
         For each T the sign, the measured deviation, and whether the flow preserves it.
 
     Raises:
-        ValueError: if dimensions differ, a matrix is not orthogonal, or the group is infinite.
+        ValueError: if dimensions differ, a matrix is not orthogonal, the group is infinite, or the sample is empty.
 
     Example:
         >>> from symfield.wide import Gaussian, ReLUTeacher
@@ -143,6 +143,8 @@ def preserved_symmetries(
         Hajjar & Chizat 2023, arXiv 2211.08771.
     """
     require_target(target, inputs)
+    if size < 1:
+        raise ValueError(f"expected size >= 1 inputs for a sampled check, received {size}")
     matrices = _matrices(candidates, inputs.dim)
     x = inputs.sample((size,), generator=random.generator(0), like=matrices)
     found = []
@@ -191,7 +193,7 @@ def closed_under(
         block[0, 0] = _sign(sign)
         block[1:, 1:] = require_orthogonal(transform, dim)
     group = generated_by(blocks, max_order=max_order).matrices
-    rows = torch.cat([neurons.a.unsqueeze(-1), neurons.b], dim=-1).double().cpu().reshape(-1, m, 1 + dim)
+    rows = torch.cat([neurons.a.unsqueeze(-1), neurons.b], dim=-1).detach().double().cpu().reshape(-1, m, 1 + dim)
     clouds = []
     for cloud in rows:
         images = torch.einsum("gij,nj->gni", group, cloud).reshape(-1, 1 + dim)
