@@ -13,7 +13,7 @@ from torch import nn
 from symfield.experiments import FAILS, HOLDS, NOT_TESTED, FieldError
 from symfield.studies import _derivation_coverage_measure as measuring
 from symfield.studies._derivation_coverage_measure import copies, measure
-from symfield.studies._derivation_coverage_tools import PEERS, Found, Peer, installed
+from symfield.studies._derivation_coverage_tools import PEERS, Found, Peer, at_most, installed
 from symfield.studies._derivation_coverage_transformers import GPT2_SIZED, TRANSFORMERS, available
 from symfield.studies._derivation_coverage_zoo import ZOO
 from symfield.studies.derivation_coverage import SMALL, STUDY, Config, Subject, coverage
@@ -154,6 +154,17 @@ def test_a_tool_that_is_not_installed_is_not_measured():
     row = coverage(Subject("mlp-relu", "rebasin", "", 1, 0))[0]
     assert row["status"] == "not installed"
     assert installed(Peer("no-such-distribution", "no_such_module", fake(()).run)) == ""
+
+
+def walk_in_circles() -> None:
+    with at_most(0.05):
+        while True:
+            pass
+
+
+def test_a_tool_that_walks_in_circles_is_stopped():
+    with pytest.raises(TimeoutError, match=r"no answer within 0\.05 seconds"):
+        walk_in_circles()
 
 
 @pytest.mark.parametrize("tool", PEERS)

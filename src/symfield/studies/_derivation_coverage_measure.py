@@ -19,14 +19,11 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from symfield.experiments import Row
-from symfield.studies._derivation_coverage_tools import PEERS, at_most
+from symfield.studies._derivation_coverage_tools import PEERS
 from symfield.studies._derivation_coverage_zoo import Case
 from symfield.weightspace import Fixed, ParameterSymmetry, certify, derive, trace
 
-__all__ = ["LIMIT", "copies", "measure", "ours", "theirs"]
-
-#: Seconds after which a peer is stopped: some walk in circles.
-LIMIT = 60.0
+__all__ = ["copies", "measure", "ours", "theirs"]
 
 #: Why an axis is fixed in every model: nothing is missing there.
 _BOUNDARY = ("model input", "model output", "positions", "rows are chosen", "frequencies", "computed from inputs")
@@ -141,15 +138,14 @@ def theirs(tool: str) -> Any:
 
     def run(case: Case, model: nn.Module, trials: int, seed: int, heavy: bool) -> Row:
         net, args = _one_input(model, case.example())
-        net = net.double()
+        net, dtype = _precise(net, (args, {}), seed)
         ideal = sum(copies(group) for groups in case.expected.values() for group in groups)
         worst, worst_batch, tolerance, counts, seconds = 0.0, 0.0, 0.0, [], []
         for trial in range(trials):
             generator = torch.Generator().manual_seed(seed + trial)
-            inputs = (_fresh(args[0], generator, torch.float64),)
+            inputs = (_fresh(args[0], generator, dtype),)
             net.load_state_dict(_generic(net, generator), strict=False)
-            with at_most(LIMIT):
-                answer = PEERS[tool].run(net, inputs, generator)
+            answer = PEERS[tool].run(net, inputs, generator)
             moved = answer.model.eval()
             worst = max(worst, _difference(net, moved, inputs))
             twins = _with_batch_statistics(net), _with_batch_statistics(moved)
@@ -181,7 +177,8 @@ class _Bound(nn.Module):
         self.model, self.name, self.rest, self.fixed = model, name, rest, fixed
 
     def forward(self, x: Tensor) -> Tensor:
-        output = self.model(x, *self.rest) if self.name is None else self.model(**{self.name: x}, **self.fixed)
+        rest = [item.to(x.dtype) if item.is_floating_point() else item for item in self.rest]
+        output = self.model(x, *rest) if self.name is None else self.model(**{self.name: x}, **self.fixed)
         return next(leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor))
 
 
@@ -192,8 +189,17 @@ def _one_input(model: nn.Module, example: Any) -> tuple[nn.Module, tuple[Tensor,
     if isinstance(example, Mapping):
         name, *others = example
         return _Bound(model, name, (), {key: example[key] for key in others}).eval(), (example[name],)
-    rest = tuple(item.double() if item.is_floating_point() else item for item in example[1:])
-    return _Bound(model, None, rest, {}).eval(), (example[0],)
+    return _Bound(model, None, example[1:], {}).eval(), (example[0],)
+
+
+def _precise(model: nn.Module, example: tuple[Any, Any], seed: int) -> tuple[nn.Module, torch.dtype]:
+    """A copy of the model in float64, or in float32 where some kernel has no float64."""
+    double, draw = copy.deepcopy(model).double(), torch.Generator().manual_seed(seed)
+    try:
+        _outputs(double, *pytree.tree_map(lambda item: _fresh(item, draw, torch.float64), example))
+    except RuntimeError:
+        return copy.deepcopy(model), torch.float32
+    return double, torch.float64
 
 
 def _with_batch_statistics(model: nn.Module) -> nn.Module:
@@ -271,14 +277,7 @@ def _invariance(
 ) -> tuple[float, float]:
     """Largest relative change of an output under each factor and under all, and what round-off explains of it."""
     args, kwargs = ((), example) if isinstance(example, Mapping) else (pytree.tree_leaves(example), {})
-    net, dtype = copy.deepcopy(model), torch.float32
-    if not heavy:
-        try:
-            double, draw = copy.deepcopy(model).double(), torch.Generator().manual_seed(seed)
-            _outputs(double, *pytree.tree_map(lambda item: _fresh(item, draw, torch.float64), (args, kwargs)))
-            net, dtype = double, torch.float64
-        except RuntimeError:  # some kernel has no float64
-            pass
+    net, dtype = (copy.deepcopy(model), torch.float32) if heavy else _precise(model, (args, kwargs), seed)
     names = [] if heavy else [factor.name for factor in symmetry.factors]
     worst = tolerance = 0.0
     for trial in range(trials):

@@ -28,7 +28,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PEERS", "Found", "Peer", "at_most", "installed"]
+__all__ = ["LIMIT", "PEERS", "Found", "Peer", "at_most", "installed"]
+
+
+#: Seconds after which a tool is stopped: some walk in circles.
+LIMIT = 60.0
 
 
 class Found(NamedTuple):
@@ -115,8 +119,9 @@ def _rebasin(model: nn.Module, args: tuple[Any, ...], generator: torch.Generator
     moved = copy.deepcopy(model)
     with _silent():
         start = time.process_time()
-        graph = tool.PermutationInitializer(model, moved, args[0] if len(args) == 1 else args).model_graph
-        graph.enforce_identity()
+        with at_most(LIMIT):
+            graph = tool.PermutationInitializer(model, moved, args[0] if len(args) == 1 else args).model_graph
+            graph.enforce_identity()
         seconds = time.process_time() - start
         pairs = graph.permutation_to_info
         for permutation, _ in pairs:
@@ -134,7 +139,8 @@ def _sinkhorn(model: nn.Module, args: tuple[Any, ...], generator: torch.Generato
     with _silent():
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
         start = time.process_time()
-        net = tool.RebasinNet(copy.deepcopy(model), args[0].shape)
+        with at_most(LIMIT):
+            net = tool.RebasinNet(copy.deepcopy(model), args[0].shape)
         seconds = time.process_time() - start
         net.random_init()
         for place, weight in enumerate(net.p):  # its initial permutations are in float32 whatever the model
@@ -149,9 +155,10 @@ def _torch_pruning(model: nn.Module, args: tuple[Any, ...], generator: torch.Gen
     model = copy.deepcopy(model)
     with _silent():
         start = time.process_time()
-        graph = tool.DependencyGraph().build_dependency(model, example_inputs=args, verbose=False)
         kinds = (tool.ops.TORCH_CONV, tool.ops.TORCH_LINEAR, nn.Embedding, nn.LSTM, nn.MultiheadAttention)
-        groups = [list(group) for group in graph.get_all_groups(root_module_types=kinds)]
+        with at_most(LIMIT):
+            graph = tool.DependencyGraph().build_dependency(model, example_inputs=args, verbose=False)
+            groups = [list(group) for group in graph.get_all_groups(root_module_types=kinds)]
         seconds = time.process_time() - start
         tensors = dict(model.state_dict(keep_vars=True))
         names = {id(tensor): name for name, tensor in tensors.items()}

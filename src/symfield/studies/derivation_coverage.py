@@ -180,7 +180,7 @@ def _label(tool: str, rows: DataFrame) -> str:
 
 
 def table_of_cells(rows: DataFrame) -> Figure:
-    """What each tool finds of each model: groups found / ideal, and whether a random element keeps the function."""
+    """Found / ideal: our factors, the lists that peers may permute; colours tell whether the function stays."""
     models, tools = list(rows["model"].unique()), _tools(rows)
     figure, axes = style.panels(1, 1, width=1.35 * len(tools) + 1.9, height=0.27 * len(models) + 1.1, share=False)
     panel = axes[0, 0]
