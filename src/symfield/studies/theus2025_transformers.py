@@ -16,10 +16,11 @@ is derived from the module and certified; every barrier is measured on held-out 
 
 What differs from the paper: models are a few thousand times smaller, data are made here, and its learned matching
 projects straight-through where ours moves on the Lie algebra and leaves the matched permutations as they are. Its
-barriers (GPT-2 on Tiny Shakespeare: vanilla 2.02, weight matching 0.34, permutations only 0.63, full 0.02) are those of
-other models. Here, in nats and with two blocks (layer norm): vanilla 2.56, permutations 2.23, full 1.50, refined 0.16 on
-text, and 0.82, 0.78, 0.62, 0.11 on the Markov source. The order is the paper's, a barrier of zero is not reached, and
-most of the fall is due to the refinement: at this width weight matching helps little, even with the full symmetry.
+barriers (GPT-2 on Tiny Shakespeare: vanilla 2.02, weight matching 0.34, permutations only 0.63, full 0.02) are those
+of other models. Here, in nats, with two blocks and layer norm: vanilla 2.56, permutations 2.23, full 1.50, refined
+0.16 on text, and 0.82, 0.78, 0.62, 0.11 on the Markov source. The order is that of the paper, a barrier of zero is not
+reached, and most of the fall is due to the refinement: at this width weight matching helps little, even with the full
+symmetry.
 """
 
 from __future__ import annotations
