@@ -449,3 +449,43 @@ def test_nothing_warns(recwarn):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         symmetries(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), floats(5, 4)())
+
+
+class SomeRows(nn.Module):
+    """Which rows go on depends on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.down(self.up(x).relu()[(x[:, 0] > 0).nonzero()[:, 0]])
+
+
+class Bag(nn.Module):
+    """A mean of embeddings, whose offsets must increase."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bag, self.down = nn.EmbeddingBag(9, 8), nn.Linear(8, 2)
+
+    def forward(self, index, offsets):
+        return self.down(self.bag(index, offsets))
+
+
+def test_sizes_that_depend_on_values_are_untraceable_with_advice():
+    with pytest.raises(Untraceable, match="shapes depend on values"):
+        symmetries(SomeRows(), floats(5, 4)())
+
+
+def test_integers_whose_order_matters_stay_in_order():
+    found = symmetries(Bag(), (torch.arange(8), torch.tensor([0, 4, 7])))
+    assert found.report.certified
+    assert found.report.unknown
+
+
+def test_a_model_that_cannot_be_copied_says_what_to_do():
+    with pytest.warns(FutureWarning):
+        layer = nn.utils.weight_norm(nn.Linear(4, 6))
+    with pytest.raises(Untraceable, match=r"parametrizations\.weight_norm"):
+        symmetries(nn.Sequential(layer, nn.ReLU(), nn.Linear(6, 2)), floats(3, 4)())

@@ -25,7 +25,7 @@ from symfield.weightspace.layout import Concat as _Concat
 from symfield.weightspace.layout import Piece, Product
 from symfield.weightspace.report import Check
 from symfield.weightspace.symmetry import ParameterSymmetry
-from symfield.weightspace.tracing import Example, _quiet, arguments
+from symfield.weightspace.tracing import Example, Untraceable, _quiet, arguments
 
 __all__ = ["certify"]
 
@@ -145,7 +145,14 @@ class _Bench:
         self, model: nn.Module, example: Example, symmetry: ParameterSymmetry, inputs: int, generator: Generator
     ) -> None:
         self.symmetry, self.generator = symmetry, generator
-        self.model = copy.deepcopy(model).eval()
+        try:
+            self.model = copy.deepcopy(model).eval()
+        except RuntimeError as error:
+            raise Untraceable(
+                f"{type(model).__name__} cannot be copied for its certificate: {str(error).splitlines()[0]}\n"
+                "What to do: use torch.nn.utils.parametrizations.weight_norm for the older weight_norm, or pass "
+                "certificate=False"
+            ) from error
         args, kwargs = arguments(example)
         self.flat, self.spec = pytree.tree_flatten((args, kwargs))
         self.double = True
@@ -158,7 +165,18 @@ class _Bench:
         if not self.double or self.mode is None or not self.mode.needed:
             self.mode = None
         self.params = self._state()
-        self.inputs = [self._draw(i) for i in range(inputs)]
+        self.inputs = [self._usable(i) for i in range(inputs)]
+
+    def _usable(self, i: int) -> list[Any]:
+        """A draw; with the example's own integers where the model wants them in their order, as offsets of bags."""
+        drawn = self._draw(i)
+        try:
+            self._evaluate(self.params, drawn)
+        except (RuntimeError, IndexError, ValueError):
+            kept = self._double(self.flat)
+            return [new if isinstance(new, Tensor) and new.is_floating_point() else old
+                    for new, old in zip(drawn, kept, strict=True)]  # fmt: skip
+        return drawn
 
     def _state(self) -> dict[str, Tensor]:
         names = set(self.symmetry.shapes)

@@ -310,19 +310,21 @@ def slices(
 def pad(inference: Inference, node: Node, x: Any, pads: Sequence[int], *args: Any, **kwargs: Any) -> Any:
     """Zeros before and after fit any gauge; other padding fixes the axis."""
     fill = next((number(a) for a in args if number(a) is not None), number(kwargs.get("value", 0.0)))
+    mode = next((a for a in args if isinstance(a, str)), kwargs.get("mode", "constant"))
+    constant = node.op == "constant_pad_nd" or mode == "constant"
     x = inference.materialise(x)
     axes = list(x.axes)
     for k in range(len(pads) // 2):
         before, after, dim = pads[2 * k], pads[2 * k + 1], len(axes) - 1 - k
         if before == after == 0:
             continue
-        if fill == 0 and node.op == "constant_pad_nd" and before >= 0 and after >= 0 and not axes[dim].pinned:
+        if fill == 0 and constant and before >= 0 and after >= 0 and not axes[dim].pinned:
             ends = [Axis.fresh(before)] * (before > 0), [Axis.fresh(after)] * (after > 0)
             axes[dim] = Axis.concat([*ends[0], axes[dim], *ends[1]])
         else:
             inference.freeze(x, [dim], f"padded by {inference.place(node)}")
             axes[dim] = inference.fixed_axis(node.shape[dim], "padded")
-    if fill != 0 or node.op != "constant_pad_nd":
+    if fill != 0 or not constant:
         inference.rigid(*(axis for axis in axes if not axis.pinned))
     return Value(axes)
 

@@ -53,7 +53,10 @@ def trace(model: nn.Module, example: Example) -> ParameterGraph:
             program = torch.export.export(model, args, kwargs, strict=False).run_decompositions({})
         except Exception as error:  # every kind of failure of the compiler is one to us
             return _by_proxy(model, args, kwargs, error)
-    return _from_program(model, program)
+    try:
+        return _from_program(model, program)
+    except RuntimeError as error:  # a size that depends on values
+        raise Untraceable(_advice(model, error, error)) from error
 
 
 def arguments(example: Example) -> tuple[tuple[Any, ...], dict[str, Any]]:
