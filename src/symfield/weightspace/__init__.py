@@ -13,6 +13,7 @@
 
 from symfield.weightspace.alignment import Alignment, align, is_running_statistic
 from symfield.weightspace.alignment_many import ManyAlignment, align_many
+from symfield.weightspace.alignment_widths import Transported, reading_axes, transport
 from symfield.weightspace.assignment import Assignment, assign
 from symfield.weightspace.by_hand import from_axes
 from symfield.weightspace.certify import certify
@@ -100,6 +101,9 @@ __all__ = [
     "is_running_statistic",
     "ManyAlignment",
     "align_many",
+    "Transported",
+    "reading_axes",
+    "transport",
     "Fit",
     "Method",
     "Problem",

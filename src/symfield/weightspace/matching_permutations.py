@@ -57,6 +57,7 @@ def joint_signs(problem: Problem) -> dict[str, Sign]:
     return {f.space: f for f in signs if sum(other.space == f.space for other in signs) == 1}
 
 
+_CHUNK = 1024  # units whose change is added at once; bounds the memory
 _NEAR = 0.1  # share of the scores' terms below which the last duals are a good start
 
 _State: TypeAlias = tuple[Tensor, Tensor | None]
@@ -301,12 +302,13 @@ class Descent:
         name = block.names[other]
         b = self._seen(block, axis, other)
         (index, signs), (now, now_signs) = space.known[name], self._spaces[name].state
-        a = block.a if len(places) == len(now) else block.a.index_select(other, places)
-        new = _moved(b, other, now[places], now_signs, block.signed[other])
-        old = _moved(b, other, index[places], signs, block.signed[other])
         into = space.scores if space.sign is None or block.signed[axis] else space.plain
         assert into is not None
-        into.addmm_(_rows(a, axis), _rows(new.sub_(old), axis).mT)
+        for chosen in places.split(_CHUNK):
+            new = _moved(b, other, now[chosen], now_signs, block.signed[other])
+            old = _moved(b, other, index[chosen], signs, block.signed[other])
+            a = block.a.index_select(other, chosen)
+            into.addmm_(_rows(a, axis), _rows(new.sub_(old), axis).mT)
 
     def _solve(self, space: _Space, *, keep: bool) -> None:
         scores, plain = space.scores, space.plain
