@@ -122,7 +122,7 @@ def _of_wide(setting: _Setting) -> None:
     setting.judge(
         f"matched by weights: the barrier itself falls with width (ratio, {w} to {NARROW})",
         lambda at: at(w, "weights") / at(NARROW, "weights"),
-        at_most=0.1,
+        at_most=0.5,
         source=f"{SOURCE}, Section 5",
     )
     setting.judge(
