@@ -136,7 +136,7 @@ def _sinkhorn(model: nn.Module, args: tuple[Any, ...], generator: torch.Generato
         raise TypeError("takes one input")
     if not args[0].is_floating_point():
         raise TypeError("takes floating inputs only")
-    with _silent():
+    with _silent(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
         start = time.process_time()
         with at_most(LIMIT):
@@ -144,7 +144,7 @@ def _sinkhorn(model: nn.Module, args: tuple[Any, ...], generator: torch.Generato
         seconds = time.process_time() - start
         net.random_init()
         for place, weight in enumerate(net.p):  # its initial permutations are in float32 whatever the model
-            net.p[place].data = weight.data.to(args[0].dtype)
+            net.p[place] = nn.Parameter(weight.detach().to(args[0].dtype))
         net.eval()
         moved = net()
     return Found(len(net.p), moved, seconds)
@@ -213,7 +213,7 @@ def _cuts(dep: Any, place: int, names: dict[int, str]) -> list[tuple[str, int, l
         for key, tensor in twin.state_dict(keep_vars=True).items():
             if key in own and axis < tensor.ndim:
                 before[key] = _marks(tensor)[axis]
-                tensor.data = before[key].clone()
+                tensor.detach().set_(before[key].clone())
         dep.handler(twin, [place])
         after = twin.state_dict()
         found += [

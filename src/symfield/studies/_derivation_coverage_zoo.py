@@ -246,8 +246,10 @@ class TiedAutoencoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(6, 9))
-        self.hidden, self.visible = nn.Parameter(torch.randn(6)), nn.Parameter(torch.randn(9))
+        self.weight = nn.Parameter(torch.empty(6, 9))
+        self.hidden, self.visible = nn.Parameter(torch.empty(6)), nn.Parameter(torch.empty(9))
+        for parameter in self.parameters():
+            nn.init.normal_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(torch.tanh(F.linear(x, self.weight, self.hidden)), self.weight.t(), self.visible)

@@ -31,14 +31,14 @@ class Value:
 
     Attributes:
         axes: one for each of its axes.
-        data: whether it is computed from inputs and constants alone.
+        known: whether it is computed from inputs and constants alone.
         tensor: name, if it is a parameter or buffer itself.
         points: for integers that number the units of a space (the result of topk), that axis.
         square_of: the value of which this is the square, where it is only summed.
     """
 
     axes: list[Axis]
-    data: bool = False
+    known: bool = False
     tensor: str = ""
     points: Axis | None = None
     square_of: Value | None = None
@@ -226,9 +226,9 @@ class Inference:
         self.fix(axis, reason)
         return axis
 
-    def fixed_value(self, shape: Sequence[int], reason: str, *, data: bool = False) -> Value:
+    def fixed_value(self, shape: Sequence[int], reason: str, *, known: bool = False) -> Value:
         """A new value that nothing moves."""
-        return Value([self.fixed_axis(n, reason) for n in shape], data=data)
+        return Value([self.fixed_axis(n, reason) for n in shape], known=known)
 
     def factor(self, axis: Axis, sizes: Sequence[int]) -> list[Axis]:
         """The axis as a product of axes of these sizes, all above 1."""
@@ -291,7 +291,7 @@ class Inference:
 
     def _boundary(self, node: Node, name: str, reason: str) -> Value:
         free = self._free(name, len(node.shape))
-        value = Value([Axis.fresh(n) for n in node.shape], data=not free)
+        value = Value([Axis.fresh(n) for n in node.shape], known=not free)
         for dim, axis in enumerate(value.axes):
             if dim not in free:
                 self.fix(axis, f"{reason} {node.name}, axis {dim}")
@@ -321,16 +321,16 @@ class Inference:
         value = node.value
         if value is not None and value.numel() and bool((value == value.flatten()[0]).all()):
             return Uniform(node.shape, float(value.flatten()[0]))
-        return self.fixed_value(node.shape, "constant of the model", data=True)
+        return self.fixed_value(node.shape, "constant of the model", known=True)
 
     def _call(self, node: Node, rules: Mapping[str, Entry]) -> Any:
         op, args = self.replaced.get(node, (node.op, node.args))
         op = op if op in rules or not op.endswith("_") or op.startswith("_") else op[:-1]
         given = list(_values(self._mapped((args, tuple(node.kwargs.values())))))
-        is_data = all(not isinstance(v, Enumerated) and (isinstance(v, Uniform) or v.data) for v in given)
+        is_data = all(not isinstance(v, Enumerated) and (isinstance(v, Uniform) or v.known) for v in given)
         entry = rules.get(op)
         if is_data and (entry is None or not entry.on_data):
-            return self._default(node, [], "computed from inputs and constants", data=True)
+            return self._default(node, [], "computed from inputs and constants", known=True)
         if entry is None:
             self.unknown.setdefault(op, []).append(node.module)
             return self._default(node, given, f"no rule for operator {self.place(node)}")
@@ -349,18 +349,18 @@ class Inference:
         if is_data:
             for item in _values(result):
                 if isinstance(item, Value):
-                    item.data = True
+                    item.known = True
         return result
 
-    def _default(self, node: Node, given: Iterable[Any], reason: str, *, data: bool = False) -> Any:
+    def _default(self, node: Node, given: Iterable[Any], reason: str, *, known: bool = False) -> Any:
         for item in given:
             value = self.materialise(item)
             self.freeze(value, range(len(value.axes)), reason)
             if value.points is not None:
                 self.fix(value.points, reason)
         if node.shape and isinstance(node.shape[0], tuple):
-            return [None if shape is None else self.fixed_value(shape, reason, data=data) for shape in node.shape]
-        return self.fixed_value(node.shape, reason, data=data)
+            return [None if shape is None else self.fixed_value(shape, reason, known=known) for shape in node.shape]
+        return self.fixed_value(node.shape, reason, known=known)
 
     def _check(self, node: Node, result: Any) -> None:
         shapes = node.shape if node.shape and isinstance(node.shape[0], tuple) else (node.shape,)
@@ -393,9 +393,9 @@ class Inference:
                     self.same(a, b)
             axes = list(first.axes)
             axes.insert(item.dim, self.fixed_axis(len(item.parts), "stacked parts"))
-            return Value(axes, data=first.data)
+            return Value(axes, known=first.known)
         if isinstance(item, Uniform):
-            value = Value([Axis.fresh(n) for n in item.shape], data=True)
+            value = Value([Axis.fresh(n) for n in item.shape], known=True)
             if item.fill != 0:
                 self.rigid(*value.axes)
             return value

@@ -128,7 +128,7 @@ def _layer(
 def _slices(inference: Inference, states: Sequence[Value], count: int) -> Iterator[list[Value]]:
     """Initial states of each layer and direction."""
     for _ in range(count):
-        if count > 1 and all(state.data for state in states):
+        if count > 1 and all(state.known for state in states):
             yield [Value([state.axes[1], Axis.fresh(state.axes[2].size)]) for state in states if _is_zero(state)]
         else:
             for state in states:

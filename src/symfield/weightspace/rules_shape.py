@@ -64,11 +64,11 @@ def view(inference: Inference, node: Node, x: Any, *args: Any, **kwargs: Any) ->
             for dim, axis in zip(dims, inference.factor(whole, sizes), strict=True):
                 axes[dim] = axis
     if not slices:
-        return Value([axis for axis in axes if axis is not None], data=x.data, points=x.points)
+        return Value([axis for axis in axes if axis is not None], known=x.known, points=x.points)
     parts = []
     for own in slices:
         filled = [own.get(dim, common) for dim, common in enumerate(axes) if dim != apart]
-        parts.append(Value([axis for axis in filled if axis is not None], data=x.data))
+        parts.append(Value([axis for axis in filled if axis is not None], known=x.known))
     return Enumerated(apart, parts)
 
 
@@ -112,9 +112,9 @@ def _rearranged(x: Any, order: Sequence[int]) -> Any:
         return Uniform(tuple(x.shape[i] for i in order), x.fill)
     if isinstance(x, Enumerated):
         others = [i if i < x.dim else i - 1 for i in order if i != x.dim]
-        parts = [Value([part.axes[i] for i in others], data=part.data) for part in x.parts]
+        parts = [Value([part.axes[i] for i in others], known=part.known) for part in x.parts]
         return Enumerated(list(order).index(x.dim), parts)
-    return Value([x.axes[i] for i in order], data=x.data)
+    return Value([x.axes[i] for i in order], known=x.known)
 
 
 @rule("permute", "movedim", on_data=True, uniform=True, enumerated=True)
@@ -155,7 +155,7 @@ def unsqueeze(inference: Inference, node: Node, x: Any, dim: int) -> Any:
         return Enumerated(x.dim + (at <= x.dim), x.parts)
     axes = list(x.axes)
     axes.insert(dim % (len(axes) + 1), inference.fixed_axis(1, "size 1"))
-    return Value(axes, data=x.data, points=x.points)
+    return Value(axes, known=x.known, points=x.points)
 
 
 @rule("squeeze", on_data=True, uniform=True, enumerated=True, pointers=True)
@@ -166,11 +166,11 @@ def squeeze(inference: Inference, node: Node, x: Any, dim: Any = None) -> Any:
     gone = [d for d in dims_of(dim, len(x.shape)) if x.shape[d] == 1]
     if isinstance(x, Enumerated):
         inner = [d if d < x.dim else d - 1 for d in gone if d != x.dim]
-        parts = [Value([a for d, a in enumerate(part.axes) if d not in inner], data=part.data) for part in x.parts]
+        parts = [Value([a for d, a in enumerate(part.axes) if d not in inner], known=part.known) for part in x.parts]
         return Enumerated(x.dim - sum(d < x.dim for d in gone), parts)
     for d in gone:
         inference.rigid(x.axes[d])
-    return Value([axis for d, axis in enumerate(x.axes) if d not in gone], data=x.data, points=x.points)
+    return Value([axis for d, axis in enumerate(x.axes) if d not in gone], known=x.known, points=x.points)
 
 
 @rule("expand", "expand_as", "broadcast_to", on_data=True, uniform=True)
@@ -189,7 +189,7 @@ def expand(inference: Inference, node: Node, x: Any, *args: Any, **kwargs: Any) 
             inference.rigid(axis)
         axes.append(Axis.fresh(size))
         inference.rigid(axes[-1])
-    return Value(axes, data=x.data)
+    return Value(axes, known=x.known)
 
 
 @rule("repeat", "tile", "repeat_interleave", on_data=True, uniform=True)
@@ -213,7 +213,7 @@ def repeat(inference: Inference, node: Node, x: Any, times: Any, dim: int | None
                 inference.rigid(axes[i])
             pair = [axes[i], copies] if node.op == "repeat_interleave" else [copies, axes[i]]
             axes[i] = Axis.product(pair)
-    return Value(axes, data=x.data)
+    return Value(axes, known=x.known)
 
 
 @rule("cat", "concat", "concatenate", uniform=True)
@@ -303,7 +303,7 @@ def slices(
                 inference.fix(other, "not used on the example")
             else:
                 inference.rigid(other)
-    return Value([*x.axes[:dim], part, *x.axes[dim + 1 :]], data=x.data)
+    return Value([*x.axes[:dim], part, *x.axes[dim + 1 :]], known=x.known)
 
 
 @rule("constant_pad_nd", "pad", uniform=True)
