@@ -5,6 +5,8 @@
 - :class:`ParameterSymmetry`: a product of factors with the tensors and axes they move; elements are plain dicts;
 - :class:`Permutation`, :class:`PositiveScale`, :class:`Sign`, :class:`Orthogonal`, :class:`Conformal`,
   :class:`GeneralLinear`: the factors;
+- :func:`align`, :func:`align_many`: elements that bring models together, by :class:`WeightMatching` and other methods;
+  :func:`transport` between widths, :func:`zip_models` in part; :func:`assign`: linear assignment with a certificate;
 - :class:`Piece`, :class:`Product`, :class:`Concat`: how the entries of an axis are laid out;
 - :func:`interpolate`, :func:`curve`, :func:`barrier`: what a metric does on the line between two models;
 - :func:`merge`, :func:`repair`: averages of models, their batch norms and hidden statistics;
@@ -13,6 +15,7 @@
 
 from symfield.weightspace.alignment import Alignment, align, is_running_statistic
 from symfield.weightspace.alignment_many import ManyAlignment, align_many
+from symfield.weightspace.alignment_partial import Zipped, zip_models
 from symfield.weightspace.alignment_widths import Transported, reading_axes, transport
 from symfield.weightspace.assignment import Assignment, assign
 from symfield.weightspace.by_hand import from_axes
@@ -104,6 +107,8 @@ __all__ = [
     "Transported",
     "reading_axes",
     "transport",
+    "Zipped",
+    "zip_models",
     "Fit",
     "Method",
     "Problem",
