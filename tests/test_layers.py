@@ -66,10 +66,8 @@ def test_no_global_random_state_and_no_write_around_autograd(path):
 
 def inside_forks(tree: ast.Module) -> set[ast.AST]:
     """What runs where the global state is put back: modules draw their initial weights from nothing else."""
-    forks = [
-        node for node in ast.walk(tree)
-        if isinstance(node, ast.With) and any("torch.random.fork_rng(" in ast.unparse(i.context_expr) for i in node.items)
-    ]  # fmt: skip
+    blocks = (node for node in ast.walk(tree) if isinstance(node, ast.With))
+    forks = [node for node in blocks if any("fork_rng(" in ast.unparse(item.context_expr) for item in node.items)]
     return {inner for fork in forks for inner in ast.walk(fork)}
 
 

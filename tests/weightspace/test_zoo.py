@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from symfield.studies._derivation_coverage_zoo import ZOO, Case
-from symfield.weightspace import ParameterSymmetry, symmetries
+from symfield.weightspace import ParameterSymmetry, Permutation, symmetries
 
 
 def groups(symmetry: ParameterSymmetry) -> dict[str, list[str]]:
@@ -50,3 +50,24 @@ def test_the_element_of_a_float32_checkpoint_moves_its_buffers_too():
         other = case.build().train(train)
         other.load_state_dict(moved)
         torch.testing.assert_close(other(x), before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", ZOO, ids=str)
+def test_unfolding_shows_every_entry_that_a_factor_moves(case: Case):
+    torch.manual_seed(0)
+    model = case.build()
+    symmetry = symmetries(model, case.example(), certificate=False)
+    params = {
+        name: value.double() if value.is_floating_point() else value for name, value in model.state_dict().items()
+    }
+    for factor in symmetry.factors:
+        faces = symmetry.unfold(params, factor.name)
+        assert [face.slot for face in faces] == list(symmetry.slots(factor.name))
+        assert all(face.values.shape[:-1] == (*factor.base_shape, factor.size) for face in faces)
+        rest = {name: g for name, g in symmetry.identity().items() if name == factor.name}
+        rest[factor.name] = factor.random_element(generator=torch.Generator().manual_seed(3))
+        moved = symmetry.apply(params, rest)
+        for before, after in zip(faces, symmetry.unfold(moved, factor.name), strict=True):
+            if isinstance(factor, Permutation) and not factor.base:
+                assert after.values.sum() == pytest.approx(before.values.sum().item(), abs=1e-9)
+            assert after.values.shape == before.values.shape

@@ -280,25 +280,35 @@ class ParameterSymmetry:
             KeyError: if there is no such factor or a tensor is missing.
         """
         factor = self[name]
-        faces: list[Tensor] = []
-        for home, axes in self.layouts.items():
-            if home not in self._moved or home.startswith(("input.", "output.")):
-                continue
-            found = [key for key in (home, *(a for a, b in self.aliases.items() if b == home)) if key in params]
-            if not found:
-                raise KeyError(f"tensor {home!r} is missing; it is moved by {name!r}")
-
-            def visit(block: Tensor, parts: tuple[tuple[Piece, int], ...]) -> Tensor:
-                for dim, (piece, _) in enumerate(parts):
-                    if any(move.factor == name for move in piece.moves):
-                        front = [*_base_dims(factor.base, parts, dim), dim]
-                        moved = block.movedim(front, list(range(len(front))))
-                        faces.append(moved.reshape(*moved.shape[: len(front)], -1))
-                return block
-
-            map_blocks(params[found[0]], [(layout, i) for i, layout in enumerate(axes)], visit)
         slots = [slot for slot in self.slots(name) if not slot.tensor.startswith(("input.", "output."))]
+        places: dict[tuple[str, int], int] = {}
+        for slot in slots:
+            places[slot.tensor, slot.axis] = places.get((slot.tensor, slot.axis), 0) + 1
+        faces: list[Tensor] = []
+        for (home, axis), count in places.items():
+            blocks = self._blocks(factor, params, home, axis)
+            each = len(blocks) // count  # pieces of other axes that a slot runs along
+            faces += [torch.cat(blocks[k * each : (k + 1) * each], -1) for k in range(count)]
         return tuple(Face(slot, values) for slot, values in zip(slots, faces, strict=True))
+
+    def _blocks(self, factor: Factor, params: Mapping[str, Tensor], home: str, axis: int) -> list[Tensor]:
+        """What a factor moves along one axis of one tensor, slot after slot, each cut where other axes are."""
+        found = [key for key in (home, *(a for a, b in self.aliases.items() if b == home)) if key in params]
+        if not found:
+            raise KeyError(f"tensor {home!r} is missing; it is moved by {factor.name!r}")
+        layouts, cut = self.layouts[home], []
+
+        def visit(block: Tensor, parts: tuple[tuple[Piece, int], ...]) -> Tensor:
+            for dim, (piece, place) in enumerate(parts):
+                if place == axis and any(move.factor == factor.name for move in piece.moves):
+                    front = [*_base_dims(factor.base, parts, dim), dim]
+                    moved = block.movedim(front, list(range(len(front))))
+                    cut.append(moved.reshape(*moved.shape[: len(front)], -1))
+            return block
+
+        order = [axis, *(i for i in range(len(layouts)) if i != axis)]  # this axis is cut first, the others within it
+        map_blocks(params[found[0]].permute(order), [(layouts[i], i) for i in order], visit)
+        return cut
 
     def _check(self, params: Mapping[str, Tensor]) -> None:
         known = set(self.layouts) | set(self.aliases)
