@@ -113,6 +113,12 @@ def test_checkpoints_that_cannot_be_read_are_named(tmp_path):
         load_checkpoint(tmp_path / "pickled.pt")
 
 
+def test_a_checkpoint_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"a\.pt cannot be written"):
+        save_checkpoint({"weight": torch.zeros(1)}, tmp_path / "file" / "a.pt")
+
+
 @pytest.mark.skipif(importlib.util.find_spec("transformers") is None, reason="transformers is not installed")
 def test_a_configuration_makes_a_transformers_model(tmp_path):
     path = tmp_path / "config.json"

@@ -1,4 +1,6 @@
-"""The command line: ``symfield studies``, ``run``, ``figure``, ``report``, ``verdicts``, ``doctor``."""
+"""The command line: studies (``symfield studies``, ``run``, ``figure``, ``report``, ``verdicts``, ``doctor``), tables of
+data (``diagnose``) and models (``symmetries``, ``check``, ``align``).
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import re
@@ -192,7 +193,8 @@ def save_checkpoint(params: Mapping[str, Tensor], path: Path) -> None:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be written: {error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where the folder is none, there is nothing to remove
+            partial.unlink(missing_ok=True)
 
 
 def _safetensors(done: str) -> Any:
