@@ -1,5 +1,7 @@
-"""The command line: studies (``symfield studies``, ``run``, ``figure``, ``report``, ``verdicts``, ``doctor``), tables of
-data (``diagnose``) and models (``symmetries``, ``check``, ``align``).
+"""The command line.
+
+Studies: ``symfield studies``, ``run``, ``figure``, ``report``, ``verdicts``, ``doctor``. Tables of data: ``diagnose``.
+Models and checkpoints: ``symmetries``, ``check``, ``align``.
 """
 
 from __future__ import annotations
