@@ -73,7 +73,8 @@ def assign(
         matrix: costs or scores, shape ``(n, m)``. With n > m some rows are left over.
         maximize: whether entries are scores.
         warm: the solution of a similar problem of the same shape and sense, whose duals are the start. It changes the
-            time, not the optimum; of several optimal assignments another may be found. Of use for square matrices.
+            time, not the optimum; of several optimal assignments another may be found. Of use for square matrices whose
+            entries are all alike, where it halves the time; where one entry a row stands out, it costs time.
 
     Returns:
         An :class:`Assignment`, on the CPU.

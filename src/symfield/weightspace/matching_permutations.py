@@ -20,7 +20,7 @@ from typing import TypeAlias
 import torch
 
 from symfield.typing import Generator, Tensor
-from symfield.weightspace.assignment import Assignment, assign
+from symfield.weightspace.assignment import assign
 from symfield.weightspace.factors import Permutation, Sign
 from symfield.weightspace.layout import Piece, map_blocks
 from symfield.weightspace.matching import Problem, Work
@@ -58,7 +58,6 @@ def joint_signs(problem: Problem) -> dict[str, Sign]:
 
 
 _CHUNK = 1024  # units whose change is added at once; bounds the memory
-_NEAR = 0.1  # share of the scores' terms below which the last duals are a good start
 
 _State: TypeAlias = tuple[Tensor, Tensor | None]
 """Permutation and signs of a space."""
@@ -87,8 +86,6 @@ class _Space:
     plain: Tensor | None = None  # of slots that signs do not move
     known: dict[str, _State] = field(default_factory=dict)
     included: set[int] = field(default_factory=set)  # positions of the blocks that the scores contain
-    solution: Assignment | None = None
-    near: bool = False  # whether the scores have changed little since
     solved: bool = False
 
     @property
@@ -261,7 +258,6 @@ class Descent:
             elif moved:
                 partial += block.a.numel() * len(changed[moved[0]]) / self._spaces[moved[0]].factor.size
                 single &= len(moved) == 1 and block.names.count(space.factor.name) == 1
-        space.near = self._incremental and partial < _NEAR * full
         if not (space.included and self._incremental and single and partial < full):
             self._compute(space, set(range(len(space.blocks))))
             return
@@ -315,7 +311,7 @@ class Descent:
         matrix = torch.zeros(()) if scores is None else scores if space.sign is None else scores.abs()
         if plain is not None:
             matrix = matrix + plain
-        found = assign(matrix, maximize=True, warm=space.solution if space.near else None)
+        found = assign(matrix, maximize=True)
         index = found.columns.to(space.index.device)
         signs = space.signs
         if signs is not None and scores is not None:
@@ -324,7 +320,7 @@ class Descent:
         self.work = self.work.plus(
             Work(assignments=1, gap=found.gap / max(abs(found.value), 1e-300), solvers=(found.solver,))
         )
-        space.solution, space.solved = found, keep
+        space.solved = keep
         before, after = space.state, (index, signs)
         if _same(before, after):
             return
