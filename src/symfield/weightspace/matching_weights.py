@@ -74,8 +74,8 @@ class WeightMatching:
         sweeps: passes over the factors at most.
         restarts: further starts from random permutations, of which the best is kept.
         generator: draws the restarts and the order of the spaces; without it the order is that of the symmetry.
-        incremental: update score matrices by what changed. Otherwise everything is computed anew, as in the algorithm of
-            2022, whose trajectory it then follows update by update.
+        incremental: update score matrices by what changed. Otherwise everything is computed anew, as in the algorithm
+            of 2022, whose trajectory it then follows update by update.
         tolerance: relative improvement of a pass below which it stops, where there are more than plain permutations.
     """
 
