@@ -47,7 +47,7 @@ def digits() -> Task:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise StudyError(
-            "the digits come with scikit-learn: pip install scikit-learn, or run with tasks=clusters"
+            "the digits come with scikit-learn: pip install 'symfield[datasets]', or run with tasks=clusters"
         ) from error
     held = load_digits()
     x, y = torch.from_numpy(held.data / 16.0), torch.from_numpy(held.target).long()
