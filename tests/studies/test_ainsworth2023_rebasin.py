@@ -66,9 +66,9 @@ def test_tasks_are_the_same_every_time_and_their_parts_do_not_meet():
 
 def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(StudyError, match="pip install scikit-learn"):
+    with pytest.raises(StudyError, match=r"pip install 'symfield\[datasets\]'"):
         digits()
-    with pytest.raises(CellsFailed, match="pip install scikit-learn"):
+    with pytest.raises(CellsFailed, match=r"pip install 'symfield\[datasets\]'"):
         STUDY.run(Config(tasks=("digits",), digits_widths=(4,), optimisers=("Adam",), epochs=1))
 
 
