@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -82,15 +83,15 @@ def certify(
     tolerance = bench.tolerance(generic, reference)
     for factor in symmetry.factors:
         element = {factor.name: _moving(factor, generator)}
-        check = Check(factor.name, bench.change(generic, element, reference), tolerance, inputs)
+        check = Check(factor.name, _change(bench, generic, element, reference), tolerance, inputs)
         (checks if check.passed else rejected).append(check)
     result = symmetry if not rejected else _without(symmetry, [check.factor for check in rejected])
     own = bench.outputs(bench.params, {})
     element = {factor.name: _moving(factor, generator) for factor in result.factors}
     try:
-        error = bench.change(bench.params, element, own)
+        error = _change(bench, bench.params, element, own)
     except ValueError:  # a gain of the model is zero, where its factor is not defined
-        error = bench.change(generic, element, reference)
+        error = _change(bench, generic, element, reference)
     whole = Check("all", error, bench.tolerance(bench.params, own), inputs)
     (checks if whole.passed else rejected).append(whole)
     if rejected:
@@ -102,6 +103,16 @@ def certify(
     if not whole.passed:
         result = _without(result, [factor.name for factor in result.factors])
     return replace(result, report=replace(symmetry.report, checks=tuple(checks), rejected=tuple(rejected)))
+
+
+def _change(
+    bench: _Bench, params: Mapping[str, Tensor], element: Mapping[str, Tensor], reference: Sequence[Sequence[Tensor]]
+) -> float:
+    """The largest change of an output; infinite where the element does not even fit the tensors."""
+    try:
+        return bench.change(params, element, reference)
+    except RuntimeError:
+        return math.inf
 
 
 def _moving(factor: Factor, generator: Generator) -> Tensor:

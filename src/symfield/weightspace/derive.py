@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from itertools import count
 
@@ -112,6 +113,7 @@ class _Naming:
     def __init__(self, graph: ParameterGraph, inference: Inference, found: Found) -> None:
         self.graph, self.inference, self.found = graph, inference, found
         self.names: dict[Space, str] = {}
+        self.labels: set[str] = set()
         self.order = [name for name in (*graph.tensors, *inference.tensors) if name in inference.tensors]
         self.order = list(dict.fromkeys(self.order))
 
@@ -155,6 +157,10 @@ class _Naming:
         made: list[Factor] = []
 
         def add(kind: type[Factor], label: str, exponents: Mapping[Axis, Frame]) -> None:
+            # spaces have numbers in their names too, so that a numbered factor may meet another's name
+            labels = itertools.chain([label], (f"{label}:{i}" for i in itertools.count(1)))
+            label = next(candidate for candidate in labels if candidate not in self.labels)
+            self.labels.add(label)
             factor = kind(label, name, space.size, base, shape)
             made.append(factor)
             for axis, (power, gains) in exponents.items():
@@ -167,10 +173,9 @@ class _Naming:
             kind, word = MATRICES[gauge.matrix]
             add(kind, f"{word}:{name}", gauge.frames)
         for kind, word, solutions in ((PositiveScale, "scale", gauge.scales), (Sign, "sign", gauge.signs)):
-            for i, exponents in enumerate(solutions):
+            for exponents in solutions:
                 tensor, turn = self._tensor_of(space, exponents)
                 label = f"{word}:{name}@{tensor}" if tensor and len(solutions) > 1 else f"{word}:{name}"
-                label = label if all(label != factor.name for factor in made) else f"{label}:{i}"
                 sense = turn if kind is PositiveScale else 1
                 add(kind, label, {axis: (sense * power, ()) for axis, power in exponents.items()})
         return made
