@@ -111,7 +111,9 @@ def _change(
     """The largest change of an output; infinite where the element does not even fit the tensors."""
     try:
         return bench.change(params, element, reference)
-    except RuntimeError:
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:  # what the reference did not raise
         return math.inf
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from itertools import count
 
@@ -144,9 +143,7 @@ class _Naming:
                     if space in names or (space in self.found.gauges) != moved:
                         continue
                     text = f"{short}.{space.hint}" if space.hint else short
-                    numbered = (f"{text}:{i}" if i else text for i in count())
-                    names[space] = next(candidate for candidate in numbered if candidate not in taken)
-                    taken.add(names[space])
+                    names[space] = _unused(text, taken)
         shown = {leaf.space.find(): None for name in self.order for t in self.found.trees[name] for leaf in _leaves(t)}
         self.names = {space: names[space] for space in shown}
 
@@ -157,10 +154,7 @@ class _Naming:
         made: list[Factor] = []
 
         def add(kind: type[Factor], label: str, exponents: Mapping[Axis, Frame]) -> None:
-            # spaces have numbers in their names too, so that a numbered factor may meet another's name
-            labels = itertools.chain([label], (f"{label}:{i}" for i in itertools.count(1)))
-            label = next(candidate for candidate in labels if candidate not in self.labels)
-            self.labels.add(label)
+            label = _unused(label, self.labels)  # a numbered space may have the name of a numbered factor
             factor = kind(label, name, space.size, base, shape)
             made.append(factor)
             for axis, (power, gains) in exponents.items():
@@ -217,3 +211,11 @@ class _Naming:
 
 def _leaves(tree: Tree) -> list[Axis]:
     return [tree] if isinstance(tree, Axis) else [leaf for part in tree[1] for leaf in _leaves(part)]
+
+
+def _unused(text: str, taken: set[str]) -> str:
+    """The text, with a number where it is taken; takes it."""
+    numbered = (f"{text}:{i}" if i else text for i in count())
+    found = next(candidate for candidate in numbered if candidate not in taken)
+    taken.add(found)
+    return found
