@@ -10,6 +10,7 @@
 - :class:`Piece`, :class:`Product`, :class:`Concat`: how the entries of an axis are laid out;
 - :func:`interpolate`, :func:`curve`, :func:`barrier`: what a metric does on the line between two models;
 - :func:`merge`, :func:`repair`: averages of models, their batch norms and hidden statistics;
+- :func:`unit_agreement`, :func:`target_prices`, :func:`permutation_gap`, :func:`coherence`: can units be told apart;
 - :func:`four_corners`, :func:`confidence`: barriers unmatched and matched, plain and repaired, over pairs of models.
 """
 
@@ -42,6 +43,16 @@ from symfield.weightspace.factors import (
     Sign,
 )
 from symfield.weightspace.graph import Node, ParameterGraph, TensorInfo
+from symfield.weightspace.identifiability import (
+    UnitAgreement,
+    coherence,
+    leading_subspace,
+    model_agreement,
+    permutation_gap,
+    swap_costs,
+    target_prices,
+    unit_agreement,
+)
 from symfield.weightspace.layout import Concat, Layout, Move, Piece, Product, map_blocks, pieces
 from symfield.weightspace.losses import ModelMetric, loss_metric
 from symfield.weightspace.matching import Fit, Method, Problem, Solution, Work
@@ -147,4 +158,12 @@ __all__ = [
     "Interval",
     "confidence",
     "Repairing",
+    "UnitAgreement",
+    "unit_agreement",
+    "model_agreement",
+    "leading_subspace",
+    "coherence",
+    "target_prices",
+    "swap_costs",
+    "permutation_gap",
 ]
