@@ -173,7 +173,7 @@ def test_monotonicity_and_convexity_tell_convex_plateau_and_bump_apart():
 
 
 def test_a_chord_to_the_second_point_calls_every_curve_under_its_start_convex():
-    """A chord from the first value through ``results[1]`` is no chord of the ends: it passes the plateau, ours does not."""
+    """Drawn from the first value through the second, the chord passes a plateau that lies above that of the ends."""
     t = torch.linspace(0, 1, 25, dtype=torch.float64)
     plateau = 1 - t**4
 
