@@ -12,6 +12,8 @@
 - :func:`merge`, :func:`repair`: averages of models, their batch norms and hidden statistics;
 - :func:`four_corners`, :func:`confidence`: barriers unmatched and matched, plain and repaired, over pairs of models;
 - :func:`train_many`: many networks of one architecture trained as one program, by :class:`AdamW` and other rules.
+- :func:`unit_agreement`, :func:`target_prices`, :func:`permutation_gap`, :func:`coherence`: can units be told apart;
+- :func:`four_corners`, :func:`confidence`: barriers unmatched and matched, plain and repaired, over pairs of models.
 """
 
 from symfield.weightspace.alignment import Alignment, align, is_running_statistic
@@ -43,6 +45,16 @@ from symfield.weightspace.factors import (
     Sign,
 )
 from symfield.weightspace.graph import Node, ParameterGraph, TensorInfo
+from symfield.weightspace.identifiability import (
+    UnitAgreement,
+    coherence,
+    leading_subspace,
+    model_agreement,
+    permutation_gap,
+    swap_costs,
+    target_prices,
+    unit_agreement,
+)
 from symfield.weightspace.layout import Concat, Layout, Move, Piece, Product, map_blocks, pieces
 from symfield.weightspace.losses import ModelMetric, loss_metric
 from symfield.weightspace.matching import Fit, Method, Problem, Solution, Work
@@ -165,4 +177,12 @@ __all__ = [
     "constant",
     "triangular",
     "cosine",
+    "UnitAgreement",
+    "unit_agreement",
+    "model_agreement",
+    "leading_subspace",
+    "coherence",
+    "target_prices",
+    "swap_costs",
+    "permutation_gap",
 ]
