@@ -122,7 +122,11 @@ class Densest:
         return channels * kernel
 
     def __call__(self, rows: int, channels: int, kernel: int, n_fix: int, uniform: Uniform) -> np.ndarray:
-        """The mask."""
+        """The mask.
+
+        Raises:
+            ValueError: if n_fix is not 0, or there are fewer subsets than rows.
+        """
         if n_fix != 0:
             raise ValueError(f"the densest mask begins with a row without fixed entries: expected n_fix 0, got {n_fix}")
         return ~_listed(rows, channels * kernel, 0)
@@ -144,7 +148,11 @@ class BoundZeros:
         return channels * kernel
 
     def __call__(self, rows: int, channels: int, kernel: int, n_fix: int, uniform: Uniform) -> np.ndarray:
-        """The mask."""
+        """The mask.
+
+        Raises:
+            ValueError: if n_fix is 0, or there are fewer subsets than rows.
+        """
         if n_fix < 1:
             raise ValueError(f"expected at least one fixed entry a row, got {n_fix}; the law Densest begins with none")
         return ~_listed(rows, channels * kernel, n_fix)
@@ -164,7 +172,11 @@ class EveryEntry:
         return channels * kernel
 
     def __call__(self, rows: int, channels: int, kernel: int, n_fix: int, uniform: Uniform) -> np.ndarray:
-        """The mask."""
+        """The mask.
+
+        Raises:
+            ValueError: if n_fix is not the length of a row.
+        """
         if n_fix != channels * kernel:
             raise ValueError(f"every entry of a row of {channels * kernel} is fixed, got n_fix {n_fix}; pass fix=1.0")
         return np.zeros((rows, channels * kernel), dtype=bool)
