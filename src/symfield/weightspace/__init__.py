@@ -11,6 +11,9 @@
 - :class:`Piece`, :class:`Product`, :class:`Concat`: how the entries of an axis are laid out;
 - :func:`interpolate`, :func:`curve`, :func:`barrier`: what a metric does on the line between two models;
 - :func:`merge`, :func:`repair`: averages of models, their batch norms and hidden statistics;
+- :func:`four_corners`, :func:`confidence`: barriers unmatched and matched, plain and repaired, over pairs of models;
+- :func:`train_many`: many networks of one architecture trained as one program, by :class:`AdamW` and other rules.
+- :func:`unit_agreement`, :func:`target_prices`, :func:`permutation_gap`, :func:`coherence`: can units be told apart;
 - :func:`four_corners`, :func:`confidence`: barriers unmatched and matched, plain and repaired, over pairs of models.
 """
 
@@ -44,6 +47,16 @@ from symfield.weightspace.factors import (
 )
 from symfield.weightspace.folding import Folded, FoldedNorm, KeptNorm, RootMeanSquare, fold_norms
 from symfield.weightspace.graph import Node, ParameterGraph, TensorInfo
+from symfield.weightspace.identifiability import (
+    UnitAgreement,
+    coherence,
+    leading_subspace,
+    model_agreement,
+    permutation_gap,
+    swap_costs,
+    target_prices,
+    unit_agreement,
+)
 from symfield.weightspace.layout import Concat, Layout, Move, Piece, Product, map_blocks, pieces
 from symfield.weightspace.losses import ModelMetric, loss_metric
 from symfield.weightspace.matching import Fit, Method, Problem, Solution, Work
@@ -63,8 +76,11 @@ from symfield.weightspace.merging import (
 from symfield.weightspace.procrustes import orthogonal_procrustes
 from symfield.weightspace.repairing import LayerRepair, Repair, Repaired, repair
 from symfield.weightspace.report import Check, Fixed, Report, Unknown
+from symfield.weightspace.schedules import Schedule, constant, cosine, triangular
 from symfield.weightspace.symmetry import Element, Face, ParameterSymmetry, Slot
 from symfield.weightspace.tracing import Example, Untraceable, trace
+from symfield.weightspace.training import PerNetwork, Training, initial_many, outputs_many, train_many
+from symfield.weightspace.update_rules import SGD, Adam, AdamW, Slots, UpdateRule
 
 __all__ = [
     "symmetries",
@@ -154,4 +170,26 @@ __all__ = [
     "Interval",
     "confidence",
     "Repairing",
+    "train_many",
+    "Training",
+    "PerNetwork",
+    "initial_many",
+    "outputs_many",
+    "UpdateRule",
+    "Slots",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Schedule",
+    "constant",
+    "triangular",
+    "cosine",
+    "UnitAgreement",
+    "unit_agreement",
+    "model_agreement",
+    "leading_subspace",
+    "coherence",
+    "target_prices",
+    "swap_costs",
+    "permutation_gap",
 ]
