@@ -113,19 +113,18 @@ class Folded:
 
 
 class RootMeanSquare(nn.RMSNorm):
-    """A root-mean-square norm that may have a bias; what a layer norm becomes."""
+    """A root-mean-square norm that may have a bias; what a layer norm becomes.
+
+    Args:
+        shape: (d,), of the normalised axis.
+        eps: added to the mean square.
+        gain: whether there is a gain, one at first.
+        bias: whether there is a bias, zero at first.
+    """
 
     bias: nn.Parameter | None
 
     def __init__(self, shape: tuple[int, ...], eps: float, *, gain: bool, bias: bool) -> None:
-        """Gain one and bias zero.
-
-        Args:
-            shape: (d,), of the normalised axis.
-            eps: added to the mean square.
-            gain: whether there is a gain.
-            bias: whether there is a bias.
-        """
         super().__init__(shape, eps=eps, elementwise_affine=gain)
         self.register_parameter("bias", nn.Parameter(torch.zeros(shape)) if bias else None)
 
