@@ -2,6 +2,7 @@
 
 - :func:`symmetries`: from a module and an example to its :class:`ParameterSymmetry`, with a :class:`Report`;
 - :func:`trace`, :func:`derive`, :func:`certify`: the steps, from :class:`ParameterGraph` to certificate;
+- :func:`fold_norms`: the same function with root-mean-square norms, whose stream can be turned;
 - :class:`ParameterSymmetry`: a product of factors with the tensors and axes they move; elements are plain dicts;
 - :class:`Permutation`, :class:`PositiveScale`, :class:`Sign`, :class:`Orthogonal`, :class:`Conformal`,
   :class:`GeneralLinear`: the factors;
@@ -77,6 +78,7 @@ from symfield.weightspace.factors import (
     PositiveScale,
     Sign,
 )
+from symfield.weightspace.folding import Folded, FoldedNorm, KeptNorm, RootMeanSquare, fold_norms
 from symfield.weightspace.graph import Node, ParameterGraph, TensorInfo
 from symfield.weightspace.identifiability import (
     UnitAgreement,
@@ -119,6 +121,11 @@ __all__ = [
     "derive",
     "certify",
     "from_axes",
+    "fold_norms",
+    "Folded",
+    "FoldedNorm",
+    "KeptNorm",
+    "RootMeanSquare",
     "Example",
     "Untraceable",
     "ParameterGraph",
