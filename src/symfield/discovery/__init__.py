@@ -1,18 +1,21 @@
 """From data to its symmetry, and what to do with it.
 
 - :class:`Dataset`, :func:`dataset`: inputs and targets, checked once;
-- :func:`discover_fixed_points`: the subspace of parameters that training does not leave, by :class:`TrainingFree`.
+- :func:`discover_fixed_points`: the subspace of parameters that training does not leave, by
+  :class:`TrainingFree`, :class:`Training` or, as published, :class:`PaperLoop`.
 
 References:
     Maass Martínez & Fontbona 2024, *Symmetries in Overparametrized Neural Networks: A Mean-Field View*,
     arXiv 2405.19995v3.
 """
 
-from symfield.discovery.closures import Closure, closure_of, permutations_of_matrices
+from symfield.discovery.closures import Accept, Closure, closure_of, permutations_of_matrices, spans
 from symfield.discovery.dataset import Dataset, dataset
 from symfield.discovery.findings import FixedPoints, Method, Problem, Round
 from symfield.discovery.fixed_points import discover_fixed_points
 from symfield.discovery.hidden_permutations import SignedPair, hidden_permutations
+from symfield.discovery.paper_loop import PaperLoop
+from symfield.discovery.training import Training
 from symfield.discovery.training_free import TrainingFree
 
 __all__ = [
@@ -24,9 +27,13 @@ __all__ = [
     "Method",
     "Problem",
     "TrainingFree",
+    "Training",
+    "PaperLoop",
     "Closure",
+    "Accept",
     "closure_of",
     "permutations_of_matrices",
+    "spans",
     "SignedPair",
     "hidden_permutations",
 ]
