@@ -161,6 +161,7 @@ def test_permutations_of_hidden_units_leave_a_standard_network_alone_and_change_
         assert change(plain, plain, kept, x) > 1e-2
 
 
+@torch.no_grad()
 def change(one: nn.Module, two: nn.Module, params: dict[str, torch.Tensor], x: torch.Tensor) -> float:
     a, b = one(x), functional_call(two, params, (x,))
     return float((a - b).norm() / a.norm())

@@ -26,7 +26,7 @@ from symfield.weightspace.alignment_partial import Zipped, zip_models
 from symfield.weightspace.alignment_widths import Transported, reading_axes, transport
 from symfield.weightspace.assignment import Assignment, assign
 from symfield.weightspace.asymmetric.automorphisms import Automorphisms, label_automorphisms, mask_automorphisms
-from symfield.weightspace.asymmetric.convert import asymmetrize, symmetrize_back
+from symfield.weightspace.asymmetric.convert import asymmetrize, asymmetrize_like, symmetrize_back
 from symfield.weightspace.asymmetric.equivariances import Equivariances, activation_equivariances, gate_is_rigid
 from symfield.weightspace.asymmetric.gates import FiGLU
 from symfield.weightspace.asymmetric.layers import AsymmetricConv1d, AsymmetricConv2d, AsymmetricLinear
@@ -209,6 +209,7 @@ __all__ = [
     "confidence",
     "Repairing",
     "asymmetrize",
+    "asymmetrize_like",
     "symmetrize_back",
     "Rule",
     "Place",

@@ -9,8 +9,8 @@ The theorems are weak, and a report must not say more than they do:
   almost surely. Other linear maps are not excluded, so that injectivity does not follow.
 - **rank**: a Jacobian of full column rank excludes continuous symmetries near one point, and no discrete ones.
 
-And none of them explains why networks become linearly connected: with κ = 0 they do not, and without freezing, from the
-same large initial entries, they do.
+And none of them explains why networks become linearly connected: on small data they do not with κ = 0, and do without
+freezing, from the same large initial entries.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _NOTES = (
     "that the network has no symmetry left: for κ > 0 nothing is proved, and four-layer networks keep some",
     "that different parameters give different functions: this needs that no linear map at all passes through the "
     "nonlinearity, and square invertible weights of two layers",
-    "that networks can be averaged because symmetries are gone: with κ = 0 they cannot, and with the large entries at "
-    "the start only they can",
+    "that networks can be averaged because symmetries are gone: on small data they could not with κ = 0, and could "
+    "with the large entries at the start only, nothing being fixed",
 )
 
 
