@@ -18,6 +18,7 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -25,9 +26,41 @@ import torch
 from symfield.discovery.findings import FixedPoints, Problem, Round
 from symfield.linalg import Subspace
 from symfield.meanfield import Flow, distance_to_projection, gaussian, integrate, project, squared, vanilla
-from symfield.typing import Generator, Tensor
+from symfield.typing import Float, Generator, Tensor
 
-__all__ = ["PaperLoop"]
+__all__ = ["PaperLoop", "leading_residual", "mean_residual"]
+
+
+def mean_residual(residual: Float[Tensor, "n p"]) -> Float[Tensor, " p"]:
+    """The published rule: the mean of the residuals.
+
+    Args:
+        residual: θ_i − Pθ_i, one row a particle.
+
+    Returns:
+        A direction.
+
+    Example:
+        >>> mean_residual(torch.tensor([[1.0, 0.0], [3.0, 0.0]])).tolist()
+        [2.0, 0.0]
+    """
+    return residual.mean(0)
+
+
+def leading_residual(residual: Float[Tensor, "n p"]) -> Float[Tensor, " p"]:
+    """The leading right singular vector of the residuals, which survives when they cancel in the mean.
+
+    Args:
+        residual: θ_i − Pθ_i, one row a particle.
+
+    Returns:
+        A unit vector.
+
+    Example:
+        >>> leading_residual(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])).abs().tolist()
+        [1.0, 0.0]
+    """
+    return torch.linalg.svd(residual, full_matrices=False)[2][0]
 
 
 @dataclass(frozen=True)
@@ -42,12 +75,15 @@ class PaperLoop:
         n: number N of particles.
         flow: how to train; α = 20, T = 20, τ = 1e-4, no noise.
         std: standard deviation of the law that is projected on E_j.
+        rule: from residuals ``(n, p)`` to the direction that is added: :func:`mean_residual`, as published, or
+            :func:`leading_residual`.
     """
 
     threshold: float = 1e-2
     n: int = 1000
     flow: Flow = field(default_factory=lambda: Flow(rate=20.0, beta=0.0, records=1))
     std: float = 0.25
+    rule: Callable[[Tensor], Tensor] = mean_residual
 
     def __post_init__(self) -> None:
         if not self.threshold > 0 or self.n < 1 or not self.std >= 0:
@@ -76,13 +112,13 @@ class PaperLoop:
             residual = last.z - space.project(last.z)
             stays = distance <= self.threshold
             values = tuple((torch.linalg.svdvals(residual) / math.sqrt(self.n)).tolist())
-            rounds.append(Round(space.dim, values, distance, self.threshold, math.nan, 0 if stays else 1))
+            rounds.append(Round(space, values, distance, self.threshold, math.nan, 0 if stays else 1))
             if stays:
                 reason = (
                     f"trained from a law on a subspace of dimension {space.dim}, RMD² = {distance:.2g} stays below δ"
                 )
                 return FixedPoints(space, math.nan, tuple(rounds), "symmetry found", reason, each * len(rounds))
-            space = _with(space, residual.mean(0))
+            space = _with(space, self.rule(residual))
         reason = f"training left every subspace of dimension below {unit.dim}"
         return FixedPoints(space, math.nan, tuple(rounds), "no symmetry found", reason, each * len(rounds))
 

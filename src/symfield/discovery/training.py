@@ -91,7 +91,7 @@ class Training:
             size = float(clouds[1].square().sum(-1).mean())
             found = _escaping([z - space.project(z) for z in clouds], size, self.level, self.angle)
             p_value = found.p_value
-            rounds.append(replace(found.round, dim=space.dim, added=found.directions.shape[1]))
+            rounds.append(replace(found.round, subspace=space, added=found.directions.shape[1]))
             if found.directions.shape[1] == 0:
                 short = _shortfall(problem, clouds[1], generator)
                 if short:
@@ -192,7 +192,7 @@ def _escaping(residuals: Sequence[Tensor], size: float, level: float, angle: flo
         while count < len(along) and _student(along[count], level)[0] < level and float(values[count]) / 4 > floor:
             count += 1
         count = max(count, 1)
-    measured = Round(0, tuple(values.tolist()), statistic, threshold, p_value, 0)
+    measured = Round(Subspace.zero(len(values)), tuple(values.tolist()), statistic, threshold, p_value, 0)
     return _Found(vectors[:, :count], p_value, measured)
 
 
