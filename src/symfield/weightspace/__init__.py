@@ -10,6 +10,8 @@
 - :class:`Piece`, :class:`Product`, :class:`Concat`: how the entries of an axis are laid out;
 - :func:`interpolate`, :func:`curve`, :func:`barrier`: what a metric does on the line between two models;
 - :func:`merge`, :func:`repair`: averages of models, their batch norms and hidden statistics;
+- :func:`four_corners`, :func:`confidence`: barriers unmatched and matched, plain and repaired, over pairs of models;
+- :func:`train_many`: many networks of one architecture trained as one program, by :class:`AdamW` and other rules.
 - :func:`unit_agreement`, :func:`target_prices`, :func:`permutation_gap`, :func:`coherence`: can units be told apart;
 - :func:`four_corners`, :func:`confidence`: barriers unmatched and matched, plain and repaired, over pairs of models.
 """
@@ -72,8 +74,11 @@ from symfield.weightspace.merging import (
 from symfield.weightspace.procrustes import orthogonal_procrustes
 from symfield.weightspace.repairing import LayerRepair, Repair, Repaired, repair
 from symfield.weightspace.report import Check, Fixed, Report, Unknown
+from symfield.weightspace.schedules import Schedule, constant, cosine, triangular
 from symfield.weightspace.symmetry import Element, Face, ParameterSymmetry, Slot
 from symfield.weightspace.tracing import Example, Untraceable, trace
+from symfield.weightspace.training import PerNetwork, Training, initial_many, outputs_many, train_many
+from symfield.weightspace.update_rules import SGD, Adam, AdamW, Slots, UpdateRule
 
 __all__ = [
     "symmetries",
@@ -158,6 +163,20 @@ __all__ = [
     "Interval",
     "confidence",
     "Repairing",
+    "train_many",
+    "Training",
+    "PerNetwork",
+    "initial_many",
+    "outputs_many",
+    "UpdateRule",
+    "Slots",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Schedule",
+    "constant",
+    "triangular",
+    "cosine",
     "UnitAgreement",
     "unit_agreement",
     "model_agreement",
