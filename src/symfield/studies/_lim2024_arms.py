@@ -6,25 +6,26 @@ itself. Groups are trained side by side in one program, since masks and fixed va
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
 
 from symfield import random, trees
+from symfield.experiments.errors import StudyError
+from symfield.studies._lim2024_graphs import Graph, NodeClassifier
+from symfield.studies._lim2024_models import KAPPAS, SHARES, ResNet, graph_rules, mlp, resnet20_rules
 from symfield.typing import Params, Tensor
 from symfield.weightspace import EveryEntry, FiGLU, Rule, asymmetrize, per_root_fan_in
 
-__all__ = ["ARMS", "BIAS", "STANDARD", "W_ASYM", "Arm", "Half", "build", "initial", "mlp"]
+__all__ = ["ARMS", "STANDARD", "W_ASYM", "Arm", "Half", "Shape", "build", "initial"]
 
 STANDARD, W_ASYM = "standard", "W"
-BIAS = "bias"
-_SHARES = (0.125, 0.125, 0.125, 0.5)
-_KAPPAS = (1.0, 1.0, 0.5, 0.25)
-_RESNET_SHARE, _RESNET_KAPPA = 0.25, 2.0
+RESNET_KAPPA = 2.0
+_RESNET8_SHARE, _GRAPH_KAPPA = 0.25, 0.5
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 _SYRE = 0.01
 
 
@@ -86,60 +87,66 @@ class Half(nn.Module):
         return x / 2
 
 
-def mlp(sizes: Sequence[int], activation: Callable[[int, str], nn.Module]) -> nn.Sequential:
-    """Linear layers with LayerNorm and an activation between them.
+class Shape(NamedTuple):
+    """The architecture of all networks of a cell.
 
-    Args:
-        sizes: of the layers, inputs first.
-        activation: from width and name of the place to a module.
-
-    Returns:
-        The module; linear layer i is named ``3 i``.
+    Attributes:
+        network: ``"mlp"``, ``"resnet8"``, ``"resnet20"`` or ``"graph"``.
+        inputs: features, or channels of images.
+        width: of hidden layers, or of the first stage.
+        classes: outputs.
+        graph: for graph networks.
     """
-    modules: list[nn.Module] = []
-    for layer, (before, after) in enumerate(itertools.pairwise(sizes)):
-        modules += [nn.Linear(before, after), nn.LayerNorm(after), activation(after, f"gate.{layer}")]
-    return nn.Sequential(*modules[:-2])
+
+    network: str
+    inputs: int
+    width: int
+    classes: int
+    graph: Graph | None = None
 
 
-def build(network: str, sizes: Sequence[int], arm: Arm, seed: int) -> nn.Module:
+def build(shape: Shape, arm: Arm, seed: int) -> nn.Module:
     """One network of an arm, with fresh weights from torch's global generator.
 
     Args:
-        network: ``"mlp"`` or ``"resnet8"``.
-        sizes: of the layers of the perceptron; ``(channels in, width, classes)`` of the ResNet.
+        shape: the architecture.
         arm: which.
         seed: of masks, fixed values and gates.
 
     Returns:
         The module.
-    """
-    convolutional = network == "resnet8"
 
-    def activation(width: int, name: str) -> nn.Module:
+    Raises:
+        StudyError: if the arm is not defined for that architecture.
+    """
+    residual = shape.network.startswith("resnet")
+    if shape.network != "mlp" and (arm.half or arm.bias or (arm.gate and not residual)):
+        raise StudyError(f"gates, linear activations and fixed biases are not defined for {shape.network}; leave them")
+
+    def activation(layer: int, width: int) -> nn.Module:
         if arm.gate:
             std = 1.0 if arm.gate < 0 else arm.gate * width**-0.5
-            return FiGLU(
-                width, std=std, seed=seed, name=name, axis=1 if convolutional else -1, allow_near_linear=True
-            )
-        return Half() if arm.half else nn.ReLU() if convolutional else nn.GELU()
+            name, axis = f"gate.{layer}", 1 if residual else -1
+            return FiGLU(width, std=std, seed=seed, name=name, axis=axis, allow_near_linear=True)
+        return Half() if arm.half else nn.ReLU() if residual else nn.GELU()
 
-    if convolutional:
-        from symfield.studies._lim2024_models import resnet8
-
-        made: nn.Module = resnet8(*sizes, activation=activation)
-        rules = [_rule(arm, _RESNET_SHARE, _RESNET_KAPPA, None)]
+    made: nn.Module
+    if residual:
+        blocks = 3 if shape.network == "resnet20" else 1
+        made = ResNet(
+            blocks, width=shape.width // 16, channels=shape.inputs, classes=shape.classes, activation=activation
+        )
+        published = resnet20_rules(shape.width // 16, kappa=arm.kappa * RESNET_KAPPA) if blocks == 3 else []
+        rules = published or [_rule(arm, _RESNET8_SHARE, RESNET_KAPPA, None)]
+    elif shape.graph is not None:
+        made = NodeClassifier(shape.graph, shape.width)
+        rules = [graph_rules(kappa=arm.kappa * _GRAPH_KAPPA)]
     else:
-        made = mlp(sizes, activation)
-        layers = range(len(sizes) - 1)
-        table = [(_of(_SHARES, i, len(layers)), _of(_KAPPAS, i, len(layers))) for i in layers]
-        rules = [_rule(arm, share, kappa, str(3 * i)) for i, (share, kappa) in enumerate(table)]
+        made = mlp((shape.inputs, *[shape.width] * 3, shape.classes), activation=activation)
+        rules = [
+            _rule(arm, share, kappa, str(3 * i)) for i, (share, kappa) in enumerate(zip(SHARES, KAPPAS, strict=True))
+        ]
     return asymmetrize(made, rules, seed=seed, mode=arm.mode) if arm.mode else made
-
-
-def _of(values: Sequence[float], layer: int, layers: int) -> float:
-    """The published value of a layer: the last is that of the head, and the one before it of the last hidden layer."""
-    return values[-1] if layer == layers - 1 else values[min(layer, len(values) - 2)]
 
 
 def _rule(arm: Arm, share: float, kappa: float, modules: str | None) -> Rule:
@@ -151,36 +158,34 @@ def _rule(arm: Arm, share: float, kappa: float, modules: str | None) -> Rule:
 
 
 def initial(
-    network: str, sizes: Sequence[int], arm: Arm, groups: Mapping[int, Sequence[int]], like: Tensor
+    shape: Shape, arm: Arm, groups: Mapping[int, Sequence[int]], like: Tensor
 ) -> tuple[list[nn.Module], Params, dict[str, Tensor | bool]]:
     """The networks of all groups where they begin, stacked.
 
     Args:
-        network: as in :func:`build`.
-        sizes: as in :func:`build`.
+        shape: the architecture.
         arm: which.
         groups: seeds of the networks by seed of the group.
         like: gives dtype and device.
 
     Returns:
-        One module for each group, whose buffers are those of the group; parameters and all buffers with a leading axis
-        over groups and their networks; and what is trained, where that is not everything.
+        One module for each group, whose buffers are those of the group; parameters, and buffers that are not the same
+        for all, with a leading axis over groups and their networks; and what is trained, where that is not everything.
     """
     made: list[nn.Module] = []
     for seed, members in groups.items():
         for member in members:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(members[0] if arm.shared else member)
-                made.append(build(network, sizes, arm, seed).to(like))
+                made.append(build(shape, arm, seed).to(like))
     models = made[:: len(next(iter(groups.values())))]
-    params = trees.stack([{**dict(m.named_parameters()), **dict(m.named_buffers())} for m in made])
-    params = {name: value.detach() for name, value in params.items()}
-    if not arm.bias:
-        return models, params, {}
-    last = f"{3 * (len(sizes) - 2)}.bias"
-    names = [name for name in params if name.endswith(".bias") and int(name.split(".")[0]) % 3 == 0 and name != last]
-    for name in names:
-        values = [
+    own = _own_buffers(models)
+    tensors = [{**dict(model.named_parameters()), **dict(model.named_buffers())} for model in made]
+    names = [name for name, _ in models[0].named_parameters()] + own
+    params = {name: value.detach() for name, value in trees.stack([{n: t[n] for n in names} for t in tensors]).items()}
+    biases = _hidden_biases(models[0]) if arm.bias else []
+    for name in biases:
+        drawn = [
             random.uniform(
                 params[name].shape[1:], generator=random.generator(1000 * seed + int(name.split(".")[0])),
                 like=params[name], low=-arm.bias, high=arm.bias,
@@ -188,5 +193,18 @@ def initial(
             for seed, members in groups.items()
             for _ in members
         ]  # fmt: skip
-        params[name] = torch.stack(values)
-    return models, params, dict.fromkeys(names, False)
+        params[name] = torch.stack(drawn)
+    return models, params, dict.fromkeys(biases, False)
+
+
+def _own_buffers(models: Sequence[nn.Module]) -> list[str]:
+    """Buffers that differ between groups, and statistics of batch norms, which differ between networks."""
+    first, *others = (dict(model.named_buffers()) for model in models)
+    statistics = {name for name in first if name.rpartition(".")[2] in _STATISTICS}
+    return [n for n in first if n in statistics or any(not torch.equal(first[n], other[n]) for other in others)]
+
+
+def _hidden_biases(model: nn.Module) -> list[str]:
+    """Biases of the linear layers but the last."""
+    paths = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return [f"{path}.bias" for path in paths[:-1]]
