@@ -140,11 +140,10 @@ def problem(cell: Pairs) -> Problem:
     like = torch.zeros((), dtype=getattr(torch, cell.dtype), device=cell.device)
     groups = len(cell.seeds)
     if cell.network == "graph":
-        graph = (
-            user_graph(cell.folder, cell.data, groups, like=like)
-            if cell.folder
-            else block_model(cell.seeds[0], groups, like=like)
-        )
+        if cell.data == "blocks":
+            graph = block_model(cell.seeds[0], groups, like=like)
+        else:
+            graph = user_graph(cell.folder, cell.data, groups, like=like)
         shape = Shape(cell.network, graph.features.shape[1], cell.width, graph.splits.classes, graph)
         return Problem(graph.splits, shape)
     if cell.data == "digits":

@@ -189,12 +189,12 @@ def _graphs(setting: _Setting, config: Any) -> None:
 
 def _published(rows: DataFrame, network: str, found: list[Verdict]) -> None:
     """The order of the published table, for data that a user brings."""
-    means = rows.groupby(["method", "matching"])["test_barrier"].mean()
-    standard, fixed = (float(means.get((name, "none"), math.nan)) for name in ("standard", "W"))
-    aligned = min(
-        (float(value) for (name, matching), value in means.items() if name == "standard" and matching != "none"),
-        default=math.nan,
-    )
+
+    def mean(method: str, matched: bool) -> float:
+        part = rows[(rows["method"] == method) & ((rows["matching"] != "none") == matched)]
+        return float(part.groupby("matching")["test_barrier"].mean().min()) if len(part) else math.nan
+
+    standard, aligned, fixed = mean("standard", False), mean("standard", True), mean("W", False)
     claim = f"{network}: W-Asym lies below standard networks by half at least (ratio of barriers)"
     if math.isnan(fixed / standard):
         found.append(Verdict.not_tested(claim, "needs methods standard and W", source=f"{SOURCE}, Table 1"))

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -114,7 +114,7 @@ class Config:
     folder: str = ""
     own_epochs: int = 0
     networks: tuple[Literal["mlp", "resnet8", "graph"], ...] = ("mlp", "resnet8", "graph")
-    methods: tuple[Method, ...] = tuple(ARMS)  # type: ignore[assignment]
+    methods: tuple[Method, ...] = get_args(Method)
     width: int = 128
     widths: tuple[int, ...] = (32, 64, 128, 256, 512)
     rate: float = 1e-3
@@ -263,9 +263,8 @@ def _usual(rows: DataFrame) -> DataFrame:
     """One width and rate for each architecture: those with the most methods."""
     keep = []
     for _, part in rows.groupby("network", sort=False):
-        counts = part.groupby(["width", "rate"])["method"].nunique()
-        width, rate = counts.idxmax()
-        keep.append(part[(part["width"] == width) & (part["rate"] == rate)])
+        settings = part.groupby(["width", "rate"], sort=False)
+        keep.append(max((setting for _, setting in settings), key=lambda setting: setting["method"].nunique()))
     return rows.loc[np.concatenate([part.index for part in keep])]
 
 
@@ -360,9 +359,10 @@ def along(rows: DataFrame) -> Figure:
 def table(rows: DataFrame) -> DataFrame:
     """Barrier of the test loss with a 95 % interval that knows of shared networks, its price, and what came of it."""
     found = []
-    for key, part in _named(rows, "pair").groupby(["network", "width", "rate", "arm"], sort=False):
-        line: dict[str, object] = dict(zip(("network", "width", "rate"), key[:3], strict=True))
-        line["method"] = WORDS[key[3]]
+    for _, part in _named(rows, "pair").groupby(["network", "width", "rate", "arm"], sort=False):
+        first = part.iloc[0]
+        line: dict[str, object] = {name: first[name] for name in ("network", "width", "rate")}
+        line["method"] = WORDS[str(first["arm"])]
         line["barrier"] = _interval(part)
         line["training barrier"] = round(float(part["train_barrier"].mean()), 4)
         line["accuracy lost halfway, pp"] = round(float(part["drop_pp"].mean()), 2)
@@ -397,8 +397,8 @@ STUDY = Study(
             "resnet_groups": 1, "graph_epochs": 10, "graph_width": 32, "seeds": (0,), "nets": 2, "points": 3,
         },
         "quick": {
-            "widths": (32,), "rates": (), "resnet_widths": (), "resnet_groups": 1, "graph_epochs": 100,
-            "seeds": (0, 1), "points": 5,
+            "widths": (32,), "rates": (), "resnet_widths": (), "resnet_epochs": 20, "resnet_groups": 1,
+            "graph_epochs": 100, "seeds": (0, 1), "points": 5,
         },
         "paper": {},
     },
