@@ -8,8 +8,6 @@ layer's inputs, relative to what units pay for what they compute.
 Without training: prices in random layers on subspaces of large and small coherence, with and without fixed values, and
 the distance of the two closest centres against the number of units. With training on ten clusters in a subspace of
 R^64: barriers against its dimension, whose units have less room in few dimensions.
-
-RESULTS
 """
 
 from __future__ import annotations

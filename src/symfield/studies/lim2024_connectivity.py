@@ -13,8 +13,6 @@ masks and fixed values; pairs are those within a group. Perceptrons have the pub
 each row, 1/2 in the head) and κ (1, 1, 1/2, 1/4); residual networks a quarter of each row and κ = 2; graph networks 6
 entries of each row and κ = 1/2.
 
-RESULTS
-
 What differs from the paper: the data, and that trainable entries of all arms begin alike, where the published code
 starts masked convolutions 2.4 times smaller than standard ones. With ``data=mnist``, ``cifar10`` or ``arxiv`` and
 ``folder=PATH`` the published architectures, rates and epochs are run on data of your own; this has not been run here.

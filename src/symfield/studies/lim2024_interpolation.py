@@ -8,8 +8,6 @@ chord of the ends. The published code draws that chord from the first point thro
 
 Tasks: scikit-learn's digits, for a small residual network and a perceptron. The published rates reach to 0.5; here the
 residual network takes rates up to 0.2, as its batches are small.
-
-RESULTS
 """
 
 from __future__ import annotations
