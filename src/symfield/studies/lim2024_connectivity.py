@@ -26,6 +26,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from pandas import DataFrame
 
 from symfield.experiments import Cell, FieldError, Study, style
@@ -277,13 +278,14 @@ _TITLES = {"mlp": "perceptron", "resnet8": "ResNet8", "resnet20": "ResNet20", "g
 def barriers(rows: DataFrame) -> Figure:
     """Barrier of the test loss of every pair, and test accuracy at the ends: by method and architecture."""
     rows = _usual(_named(rows, "pair"))
+    rows = rows.assign(percent=100 * rows["end_accuracy"])
     kinds = list(dict.fromkeys(rows["network"]))
     order = _arms(rows)
     figure, axes = style.panels(1, 2 * len(kinds), width=3.0 if len(kinds) > 1 else 3.8, height=0.27 * len(order) + 0.6,
                                 share=False)  # fmt: skip
     for i, kind in enumerate(kinds):
         part = rows[rows["network"] == kind]
-        for j, (column, label) in enumerate((("test_barrier", "barrier halfway"), ("end_accuracy", "accuracy, ends"))):
+        for j, (column, label) in enumerate((("test_barrier", "barrier halfway"), ("percent", "accuracy, ends %"))):
             ax = axes[0, 2 * i + j]
             for place, name in enumerate(order):
                 values = part.loc[part["arm"] == name, column].to_numpy()
@@ -319,7 +321,8 @@ def ladders(rows: DataFrame) -> Figure:
         level = usual.loc[usual["arm"] == "standard", "test_barrier"].mean()
         ax.axhline(level, color="#d1495b", linestyle="--", linewidth=1.2)
         ax.text(1.0, level, "standard", color="#d1495b", ha="right", va="bottom", fontsize=8)
-        ax.set(xlabel=label, ylabel="barrier of the test loss", yscale="log")
+        ax.set(xlabel=label, ylabel="barrier of the test loss", yscale="log", ylim=(1e-3, 2))
+        ax.set_yticks([1e-3, 0.01, 0.1, 1], ["0.001", "0.01", "0.1", "1"])
     names = [name for name in ("standard", "standard, weights", "standard, activations", "sigma, 1/sqrt d", "W")
              if name in set(rows["arm"])]  # fmt: skip
     across = rows[(rows["rate"] == usual["rate"].iloc[0]) & rows["arm"].isin(names)]
@@ -348,6 +351,8 @@ def along(rows: DataFrame) -> Figure:
                 dashes = "--" if name == "W, kappa 0" else "-"
                 ax.plot(mean.index.to_numpy(), mean.to_numpy(), dashes, color=shades[WORDS[name]], label=WORDS[name])
         ax.set(xlabel="position t on the line", title=_TITLES[kind], yscale="log")
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
     axes[0, 0].set_ylabel("test loss")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
