@@ -28,18 +28,15 @@ __all__ = ["SymmetricClassifier", "SymmetricRegressor"]
 class _Symmetric(BaseEstimator):
     """What the regressor and the classifier share: which scheme, and its training."""
 
-    group: Representation | None
-    group_out: Representation | None
-
-    def __init__(
+    def __init__(  # values are checked by fit: scikit-learn sets parameters one by one
         self,
-        group: Representation | None = None,
-        group_out: Representation | None = None,
-        scheme: str = "FA",
-        width: int = 96,
-        steps: int = 600,
-        batch: int = 32,
-        rate: float = 0.05,
+        group: Any = None,
+        group_out: Any = None,
+        scheme: Any = "FA",
+        width: Any = 96,
+        steps: Any = 600,
+        batch: Any = 32,
+        rate: Any = 0.05,
         random_state: Any = None,
     ) -> None:
         self.group = group
@@ -62,6 +59,9 @@ class _Symmetric(BaseEstimator):
         self.n_iter_ = self.steps
 
     def _chosen(self, data: Dataset, budget: Budget, generator: torch.Generator) -> Scheme:
+        for what, rep in (("group", self.group), ("group_out", self.group_out)):
+            if rep is not None and not isinstance(rep, Representation):
+                raise ValueError(f"expected {what} to be a representation or None, received {rep!r}")
         if self.scheme not in (*KINDS, "advise"):
             raise ValueError(f"expected a scheme among {', '.join(KINDS)} or advise, received {self.scheme!r}")
         if self.scheme == "advise":
