@@ -17,6 +17,7 @@ from rich.text import Text
 
 from symfield.cli.advise import progress
 from symfield.cli.data import DataError, read_dataset
+from symfield.experiments import style
 from symfield.experiments.threads import one_thread
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ def discover_in(
     except ValueError as error:
         raise DataError(f"{source}: {error}") from error
     if report is not None:
-        _write(found, report, seed)
+        with style.context():
+            _write(found, report, seed)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
     else:

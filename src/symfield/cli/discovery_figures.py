@@ -42,7 +42,8 @@ def learning_curves(advice: Advice) -> Figure:
             label = "none" if kind == "V" else kind
             style.band(axis, part, "n", "error", color=shades[kind], label=label, quantiles=(0.0, 1.0))
         sizes = sorted(frame["n"].unique().tolist())
-        style.loglog(axis, at=sizes)
+        style.loglog(axis, y=False, at=sizes)
+        axis.set_ylim(bottom=0)
         axis.set_title(_short(group))
         axis.set_xlabel("training samples n")
     axes[0, 0].set_ylabel("held-out error / variance")
