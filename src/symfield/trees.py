@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
 from symfield.typing import Float, Params, Tensor
 
-__all__ = ["distance", "lerp", "ravel"]
+__all__ = ["distance", "lerp", "ravel", "stack", "unstack"]
 
 
 def ravel(tree: Params) -> tuple[Float[Tensor, " p"], Callable[[Tensor], Params]]:
@@ -89,6 +89,51 @@ def distance(a: Params, b: Params) -> float:
     """
     _require_same(a, b)
     return math.sqrt(sum(float((a[name].double() - b[name].double()).square().sum()) for name in a))
+
+
+def stack(trees: Sequence[Params]) -> Params:
+    """Several sets of parameters side by side.
+
+    Args:
+        trees: parameters, the same names and shapes.
+
+    Returns:
+        Tensors with a leading axis over the sets.
+
+    Raises:
+        ValueError: if there is none, or names or shapes differ.
+
+    Example:
+        >>> stack([{"w": torch.zeros(2)}, {"w": torch.ones(2)}])["w"].tolist()
+        [[0.0, 0.0], [1.0, 1.0]]
+    """
+    if not trees:
+        raise ValueError("expected at least one set of parameters, received none")
+    for tree in trees[1:]:
+        _require_same(trees[0], tree)
+    return {name: torch.stack([tree[name] for tree in trees]) for name in trees[0]}
+
+
+def unstack(tree: Params) -> list[Params]:
+    """The sets of parameters of :func:`stack`.
+
+    Args:
+        tree: tensors with a leading axis over sets.
+
+    Returns:
+        One dict for each; copies.
+
+    Raises:
+        ValueError: if leading axes differ.
+
+    Example:
+        >>> [one["w"].tolist() for one in unstack({"w": torch.tensor([[0.0, 0.0], [1.0, 1.0]])})]
+        [[0.0, 0.0], [1.0, 1.0]]
+    """
+    counts = {name: len(value) for name, value in tree.items()}
+    if len(set(counts.values())) != 1:
+        raise ValueError(f"expected one leading axis of the same length everywhere, received {counts}")
+    return [{name: value[i].clone() for name, value in tree.items()} for i in range(next(iter(counts.values())))]
 
 
 def _require_same(a: Params, b: Params) -> None:

@@ -172,6 +172,19 @@ def test_monotonicity_and_convexity_tell_convex_plateau_and_bump_apart():
     assert monotonicity_gap(bump) == pytest.approx(0.2)
 
 
+def test_a_chord_to_the_second_point_calls_every_curve_under_its_start_convex():
+    """Drawn from the first value through the second, the chord passes a plateau that lies above that of the ends."""
+    t = torch.linspace(0, 1, 25, dtype=torch.float64)
+    plateau = 1 - t**4
+
+    def to_the_second_point(values):
+        return (values <= (1 - t) * values[0] + t * values[1]).double().mean()
+
+    assert to_the_second_point(plateau) > 0.95
+    assert global_convexity(plateau) < 0.1
+    assert global_convexity((1 - t) ** 2) == 1
+
+
 def test_round_off_of_a_straight_line_counts_as_convex():
     line = 0.1 + torch.linspace(0, 1, 25, dtype=torch.float64) * 0.7
     assert local_convexity(line) == global_convexity(line) == 1

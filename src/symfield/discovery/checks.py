@@ -24,7 +24,7 @@ from symfield.discovery.dataset import Dataset
 from symfield.discovery.fits import Predictor
 from symfield.typing import Bool, Float, Tensor
 
-__all__ = ["Check", "Evidence"]
+__all__ = ["Check", "HeldOut"]
 
 #: Largest share of the null that a symmetry may violate, as the upper end of the confidence interval.
 LARGEST_SHARE = 0.2
@@ -95,7 +95,7 @@ class Check:
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class HeldOut:
     """Held-out samples, a predictor, and training inputs.
 
     Args:

@@ -148,9 +148,7 @@ def _central(basis: Tensor, centre: Tensor) -> list[Block]:
     if not len(centre):
         return []
     elements = torch.einsum("ck,kpq->cpq", centre, basis)
-    weights = torch.tensor([math.sin(1.0 + 2.3 * i) for i in range(len(elements))], dtype=basis.dtype)
-    generic = torch.einsum("c,cpq->pq", weights, elements)
-    values, vectors = torch.linalg.eig(generic)
+    values, vectors = torch.linalg.eig(_generic(elements))
     size = float(values.abs().max())
     planes, used = [], torch.zeros(len(values), dtype=torch.bool)
     for i in range(len(values)):
@@ -174,6 +172,18 @@ def _central(basis: Tensor, centre: Tensor) -> list[Block]:
         inside = torch.linalg.pinv(plane) @ elements @ plane
         rates[:, column] = (inside[:, 1, 0] - inside[:, 0, 1]) / 2 if turns else (inside[:, 1, 0] + inside[:, 0, 1]) / 2
     return _one_parameter_groups(centre, planes, rates)
+
+
+def _generic(elements: Tensor) -> Float[Tensor, "d d"]:
+    """A combination of commuting matrices whose non-zero eigenvalues are all far from zero."""
+    rank, best, chosen = _support(elements).shape[1], -1.0, elements[0]
+    for attempt in range(1, 30):
+        mix = torch.tensor([math.cos(attempt * (1.0 + 1.7 * i)) for i in range(len(elements))], dtype=elements.dtype)
+        candidate = torch.einsum("c,cpq->pq", mix, elements)
+        sizes = torch.linalg.eigvals(candidate).abs().sort(descending=True).values
+        if float(sizes[rank - 1] / sizes[0]) > best:
+            best, chosen = float(sizes[rank - 1] / sizes[0]), candidate
+    return chosen
 
 
 def _one_parameter_groups(centre: Tensor, planes: list[tuple[Tensor, bool]], rates: Tensor) -> list[Block]:

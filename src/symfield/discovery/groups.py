@@ -18,8 +18,8 @@ from typing import Any, Literal
 import torch
 
 from symfield import random
+from symfield.discovery.checks import LEAST_COVER, Check, HeldOut
 from symfield.discovery.dataset import Dataset, dataset
-from symfield.discovery.checks import LEAST_COVER, Check, Evidence
 from symfield.discovery.fits import FITTERS, Fit, Fitter, best_fit
 from symfield.discovery.naming import named
 from symfield.discovery.permuting import Found, check_images, group_of, search
@@ -120,7 +120,7 @@ def discover_group(
         return DiscoveredGroup(
             "cannot tell", f"cannot tell, because {missed}: give more samples or less noise", fit=fit
         )
-    proposing, judging = (Evidence(fit.predict, part, train.x) for part in (select, test))
+    proposing, judging = (HeldOut(fit.predict, part, train.x) for part in (select, test))
     ignored = _ignored(proposing)
     smooth = smooth_part(fit, proposing, judging, generator=generator) if continuous else nothing_smooth(data)
     free, notes = ~ignored & ~smooth.moves, []
@@ -160,7 +160,7 @@ def _unusable(data: Dataset) -> str | None:
     return None
 
 
-def _ignored(evidence: Evidence) -> Bool[Tensor, " d"]:
+def _ignored(evidence: HeldOut) -> Bool[Tensor, " d"]:
     """Inputs that can be exchanged between samples without any effect."""
     d = evidence.data.x.shape[1]
     flags = []
@@ -173,7 +173,7 @@ def _ignored(evidence: Evidence) -> Bool[Tensor, " d"]:
     return torch.tensor(flags)
 
 
-def _coverage(evidence: Evidence, free: Bool[Tensor, " d"], generator: Generator) -> tuple[float, float]:
+def _coverage(evidence: HeldOut, free: Bool[Tensor, " d"], generator: Generator) -> tuple[float, float]:
     """Shares of held-out inputs that stay where inputs were seen, when free coordinates are swapped or flipped."""
     x, places = evidence.data.x, free.nonzero()[:, 0]
     if not len(places):
@@ -195,7 +195,7 @@ def _halves(fit: Fit, train: Dataset, generator: Generator) -> tuple[Any, Any]:
 def _concluded(
     data: Dataset,
     fit: Fit,
-    judging: Evidence,
+    judging: HeldOut,
     ignored: Bool[Tensor, " d"],
     smooth: SmoothPart,
     found: Found | None,

@@ -19,14 +19,14 @@ from scipy.optimize import linear_sum_assignment
 
 from symfield import random
 from symfield.discovery.automorphisms import Tables, automorphisms
-from symfield.discovery.checks import Check, Evidence
+from symfield.discovery.checks import Check, HeldOut
 from symfield.discovery.fits import Predictor
 from symfield.groups import PermutationGroup
 from symfield.typing import Bool, Float, Generator, Int, Tensor
 
 __all__ = ["Found", "check_images", "group_of", "moved_by", "search"]
 
-_DEVIATIONS = 7.0  # differences of two coefficients, in standard deviations of one, that count as chance
+_DEVIATIONS = 4.0  # differences of two coefficients that count as chance, in the largest difference of the halves
 _SHARE = 0.05  # and relative to the largest coefficient, for laws of inputs that are not quite invariant
 _REFERENCES = 40_000  # inputs at which coefficients are measured
 _COVERED = 0.6
@@ -52,7 +52,7 @@ class Found:
 
 
 def search(
-    evidence: Evidence,
+    evidence: HeldOut,
     halves: tuple[Predictor, Predictor],
     free: Bool[Tensor, " d"],
     *,
@@ -117,7 +117,7 @@ def moved_by(x: Float[Tensor, "b d"], images: Int[Tensor, " d"]) -> Float[Tensor
     return moved
 
 
-def check_images(evidence: Evidence, images: Int[Tensor, " n"], d: int, *, cover: bool = True) -> Check:
+def check_images(evidence: HeldOut, images: Int[Tensor, " n"], d: int, *, cover: bool = True) -> Check:
     """One generator on held-out samples.
 
     Args:
@@ -150,7 +150,7 @@ def group_of(images: Int[Tensor, "k n"]) -> PermutationGroup:
 
 
 def _reference(
-    evidence: Evidence, free: Bool[Tensor, " d"], *, signs: bool, generator: Generator
+    evidence: HeldOut, free: Bool[Tensor, " d"], *, signs: bool, generator: Generator
 ) -> Float[Tensor, "b d"]:
     """Inputs whose law is invariant under all moves of free coordinates where that stays inside what was seen."""
     x, places = evidence.seen, free.nonzero()[:, 0]
@@ -176,8 +176,7 @@ def _tables(halves: Sequence[Predictor], x: Float[Tensor, "b d"], *, signs: bool
     first, second = (torch.stack([table for table, _ in part]) for part in channels)
     exact = torch.tensor([exact for _, exact in channels[0]])
     values = (first + second) / 2
-    present = (values != 0).sum((1, 2)).clamp_min(1)
-    noise = ((first - second).square().sum((1, 2)) / present).sqrt() / 2
+    noise = (first - second).abs().amax((1, 2)) / 2
     size = values.abs().amax((1, 2))
     slack = torch.where(exact, 1e-9, _DEVIATIONS * noise + _SHARE * size + 1e-9)
     return Tables(values.numpy(), slack.numpy())
@@ -257,7 +256,7 @@ def _coefficients(x: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor, Te
     return parts[0], parts[1], cube, pair, skew
 
 
-def _outputs_of(evidence: Evidence, inputs: Tensor, *, signs: bool) -> list[int]:
+def _outputs_of(evidence: HeldOut, inputs: Tensor, *, signs: bool) -> list[int]:
     """The signed permutation τ of outputs with f̂(gx) nearest to τ y: image of each output."""
     predicted, y = evidence.predict(moved_by(evidence.data.x, inputs)), evidence.data.y
     o = y.shape[1]

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from symfield import random
+from symfield.discovery.checks import Check, HeldOut
 from symfield.discovery.classical import Block, classified
 from symfield.discovery.dataset import Dataset
-from symfield.discovery.checks import Check, Evidence
 from symfield.discovery.fits import Fit, Polynomial
 from symfield.discovery.lie import LieAlgebra, closure, lie_algebra
 from symfield.groups import DirectProduct, Group, Orthogonal, SpecialOrthogonal
@@ -77,7 +77,7 @@ def nothing_smooth(data: Dataset, *notes: str, doubt: bool = False) -> SmoothPar
     return SmoothPart(algebra, (), none_in, none_out, (), None, (), still, doubt, list(notes))
 
 
-def smooth_part(fit: Fit, proposing: Evidence, judging: Evidence, *, generator: Generator) -> SmoothPart:
+def smooth_part(fit: Fit, proposing: HeldOut, judging: HeldOut, *, generator: Generator) -> SmoothPart:
     """The continuous symmetries of a fitted function that hold on held-out samples.
 
     Args:
@@ -164,7 +164,7 @@ def _still(matrices: Tensor, moved: int) -> Float[Tensor, "d r"]:
     return torch.linalg.svd(matrices.flatten(0, 1), full_matrices=True)[2][min(moved, d) :].mT
 
 
-def _check_algebra(evidence: Evidence, algebra: LieAlgebra, i: int, generator: Generator) -> Check:
+def _check_algebra(evidence: HeldOut, algebra: LieAlgebra, i: int, generator: Generator) -> Check:
     x, a, b = evidence.data.x, algebra.inputs[i], algebra.outputs[i]
     time = _time(x, a)
     moved = x @ torch.linalg.matrix_exp(time * a).mT
@@ -192,7 +192,7 @@ def _time(x: Tensor, a: Tensor) -> float:
 
 
 def _with_reflections(
-    algebra: LieAlgebra, blocks: tuple[Block, ...], judging: Evidence, checks: list[Check]
+    algebra: LieAlgebra, blocks: tuple[Block, ...], judging: HeldOut, checks: list[Check]
 ) -> SmoothPart:
     d, o = algebra.inputs.shape[-1], algebra.outputs.shape[-1]
     names, values, kept, outputs, extra = [], [], [], [], []
@@ -221,7 +221,7 @@ def _with_reflections(
     )  # fmt: skip
 
 
-def _check_reflection(evidence: Evidence, what: str, matrix: Tensor, back: Tensor | None) -> Check:
+def _check_reflection(evidence: HeldOut, what: str, matrix: Tensor, back: Tensor | None) -> Check:
     touched = _touched(matrix)
     moved = evidence.data.x @ matrix.mT
     return replace(
@@ -263,7 +263,7 @@ def _touched(matrix: Tensor) -> Bool[Tensor, " d"]:
     return (difference.amax(0) > 1e-6) | (difference.amax(1) > 1e-6)
 
 
-def _output_of(evidence: Evidence, matrix: Tensor) -> tuple[Tensor | None, Tensor]:
+def _output_of(evidence: HeldOut, matrix: Tensor) -> tuple[Tensor | None, Tensor]:
     """τ⁻¹ and τ with f̂(gx) nearest to τ y, by least squares; none for one output."""
     o = evidence.data.y.shape[1]
     if o == 1:

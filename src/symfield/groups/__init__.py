@@ -14,6 +14,7 @@ from symfield.groups.matrix import Matrix
 from symfield.groups.orthogonal import Orthogonal, SpecialOrthogonal
 from symfield.groups.permutation import Permutation
 from symfield.groups.permutations import Coordinates, PermutationGroup
+from symfield.groups.placed import Placed
 from symfield.groups.product import DirectProduct
 from symfield.groups.representation import Representation
 
@@ -45,5 +46,6 @@ __all__ = [
     "Copies",
     "Dual",
     "Factor",
+    "Placed",
     "hom",
 ]
