@@ -3,6 +3,7 @@
 - :class:`Dataset`, :func:`dataset`: inputs and targets, checked once;
 - :func:`discover_fixed_points`: the subspace of parameters that training does not leave, by :class:`TrainingFree`;
 - :func:`discover_group`: the group of a data set, every generator of which is judged on held-out samples;
+  :func:`sharing`, :func:`equivariant_layer`, :func:`draw_sharing`: what it means for a layer;
 - :func:`advise`: does a symmetry hold, what does its use buy, what does it cost; :class:`Advice`;
 - :func:`evidence`: the equivariance error of data, element by element; :func:`uncontradicted`, what is left;
 - :func:`compare`, :func:`fit`: matched small trainings as none, DA, FA, canonical frame, EA; :class:`Budget`.
@@ -23,6 +24,7 @@ from symfield.discovery.fixed_points import discover_fixed_points
 from symfield.discovery.groups import DiscoveredGroup, discover_group
 from symfield.discovery.hidden_permutations import SignedPair, hidden_permutations
 from symfield.discovery.networks import Scheme, schemes
+from symfield.discovery.sharing import Sharing, draw_sharing, equivariant_layer, sharing
 from symfield.discovery.subgroups import Candidate, uncontradicted
 from symfield.discovery.training_free import TrainingFree
 from symfield.discovery.trainings import Budget, Trained, Trainings, compare, fit
@@ -60,6 +62,10 @@ __all__ = [
     "Trained",
     "discover_group",
     "DiscoveredGroup",
+    "sharing",
+    "Sharing",
+    "equivariant_layer",
+    "draw_sharing",
     "Check",
     "Fit",
     "Fitter",

@@ -27,10 +27,10 @@ from symfield.typing import Bool, Float, Tensor
 __all__ = ["Check", "HeldOut"]
 
 #: Largest share of the null that a symmetry may violate, as the upper end of the confidence interval.
-LARGEST_SHARE = 0.2
+LARGEST_SHARE = 0.1
 
 #: Standard errors from zero from which a violation is taken for real.
-STANDARD_ERRORS = 4.0
+STANDARD_ERRORS = 3.0
 
 #: Smallest share of held-out samples whose images lie where the inputs are.
 LEAST_COVER = 0.3

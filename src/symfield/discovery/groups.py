@@ -11,7 +11,7 @@ enough to see one of the classes that were searched; "cannot tell" says why not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,10 +22,13 @@ from symfield.discovery.checks import LEAST_COVER, Check, HeldOut
 from symfield.discovery.dataset import Dataset, dataset
 from symfield.discovery.fits import FITTERS, Fit, Fitter, best_fit
 from symfield.discovery.naming import named
-from symfield.discovery.permuting import Found, check_images, group_of, search
+from symfield.discovery.permuting import Found, confirmed, group_of, search, words
 from symfield.discovery.smooth import SmoothPart, nothing_smooth, smooth_part
+from symfield.discovery.stabilisers import stabiliser
 from symfield.groups import Coordinates, DirectProduct, Group, PermutationGroup, Representation
+from symfield.linalg import Subspace
 from symfield.typing import Bool, Float, Generator, Int, Tensor
+from symfield.units import Unit
 
 __all__ = ["DiscoveredGroup", "discover_group"]
 
@@ -83,24 +86,32 @@ def discover_group(
     source: Any,
     *,
     generator: Generator,
-    signs: bool = True,
+    unit: Unit | None = None,
+    sampler: Callable[[int, Generator], Tensor] | None = None,
+    signs: bool | None = None,
     continuous: bool = True,
     fitters: Sequence[Fitter] = FITTERS,
+    samples: int = 5000,
 ) -> DiscoveredGroup:
-    """The symmetry group of a data set.
+    """The symmetry group of a data set, of a function, or of a subspace of parameters.
 
     Args:
-        source: a :class:`Dataset`, or a pair (x, y) of arrays.
-        generator: source of randomness, for splits and fits.
-        signs: whether changes of sign are searched beside permutations.
-        continuous: whether a Lie algebra is searched.
+        source: a :class:`Dataset`; a pair (x, y) of arrays; a function of inputs ``(b, d)`` beside ``sampler``; or a
+            :class:`~symfield.linalg.Subspace` (or what ``discover_fixed_points`` returns).
+        generator: source of randomness, for splits, fits and samples.
+        unit: for a subspace, the unit whose parameters it is a subspace of: inputs and outputs are then permuted;
+            without it the parameters themselves.
+        sampler: for a function, draws inputs: ``sampler(n, generator)`` gives ``(n, d)``.
+        signs: whether changes of sign are searched beside permutations; when absent, for data and functions only.
+        continuous: whether a Lie algebra is searched; never for a subspace.
         fitters: predictors to choose from.
+        samples: how many values of a function are used.
 
     Returns:
         The group, with a verdict.
 
     Raises:
-        ValueError: if the data hold NaN or shapes do not fit.
+        ValueError: if the data hold NaN, shapes do not fit, or a function comes without a sampler.
 
     Example:
         >>> x = random.normal((600, 3), generator=random.generator(0), like=torch.zeros(1, dtype=torch.float64))
@@ -108,7 +119,60 @@ def discover_group(
         >>> found.name, found.verdict
         ('C_2 × C_2', 'symmetry found')
     """
+    space = getattr(source, "subspace", source)
+    if isinstance(space, Subspace):
+        return _of_subspace(space, unit, signs=bool(signs), generator=generator)
+    if unit is not None:
+        raise ValueError(f"expected a unit beside a subspace only, received one beside {type(source).__name__}")
+    if callable(source):
+        if sampler is None:
+            raise ValueError("expected a sampler beside a function, received none; pass sampler=lambda n, g: inputs")
+        x = sampler(samples, generator)
+        source = (x, source(x))
     data = source if isinstance(source, Dataset) else dataset(*source)
+    return _of_data(data, signs=signs is not False, continuous=continuous, fitters=fitters, generator=generator)
+
+
+def _of_subspace(space: Subspace, unit: Unit | None, *, signs: bool, generator: Generator) -> DiscoveredGroup:
+    if space.dim in (0, space.ambient_dim):
+        what = "{0}, which every group fixes" if space.dim == 0 else "all parameters, which only the identity fixes"
+        verdict: Verdict = "no symmetry found" if space.dim else "cannot tell"
+        return DiscoveredGroup(verdict, f"the subspace is {what}")
+    found = stabiliser(space, unit, signs=signs, generator=generator)
+    n, d = found.images.shape[1], found.inputs
+    if not len(found.images):
+        return DiscoveredGroup("no symmetry found", f"no permutation leaves every vector of {space!r} in place")
+    group = group_of(found.images)
+    matrices = group.defining_matrix(group.generators)
+    value, name = named(group if n == d else _distinct(found.images, d))
+    checks = tuple(
+        Check(words(row, d), found.residual**2, 0.0, 1.0, 1.0, space.dim, tolerated=1e-6) for row in found.images
+    )
+    return DiscoveredGroup(
+        "symmetry found",
+        f"{name}: the largest group of permutations that fixes every vector of {space!r}, up to {found.residual:.1e}; "
+        "a smaller group may have the same fixed vectors",
+        name=name,
+        group=value if value is not None else group,
+        generators=matrices[:, :d, :d],
+        output_generators=matrices[:, d:, d:],
+        checks=checks,
+        rep_in=Coordinates(group, 0, d),
+        rep_out=Coordinates(group, d, n) if n > d else None,
+        permutations=group,
+    )
+
+
+def _distinct(images: Int[Tensor, "k n"], d: int) -> PermutationGroup:
+    """The group on inputs alone where it is faithful there, else on inputs and outputs."""
+    inputs = PermutationGroup(_input_images(images, d))
+    both = group_of(images)
+    return inputs if inputs.order == both.order else both
+
+
+def _of_data(
+    data: Dataset, *, signs: bool, continuous: bool, fitters: Sequence[Fitter], generator: Generator
+) -> DiscoveredGroup:
     refusal = _unusable(data)
     if refusal:
         return DiscoveredGroup("cannot tell", refusal)
@@ -134,7 +198,7 @@ def discover_group(
     if bool(free.any()):
         halves = _halves(fit, train, generator)
         found = search(proposing, halves, free, signs=signs, generator=generator)
-    return _concluded(data, fit, judging, ignored, smooth, found, notes)
+    return _concluded(data, fit, judging, ignored, smooth, found, notes, generator)
 
 
 def _unusable(data: Dataset) -> str | None:
@@ -200,13 +264,13 @@ def _concluded(
     smooth: SmoothPart,
     found: Found | None,
     notes: list[str],
+    generator: Generator,
 ) -> DiscoveredGroup:
     """The answer: generators that hold on the samples kept for it, their group and its name."""
     d, o = data.x.shape[1], data.y.shape[1]
     images = found.images if found is not None else torch.zeros(0, d + o, dtype=torch.int64)
-    tried = [check_images(judging, row, d) for row in images]
-    good = torch.tensor([check.holds for check in tried], dtype=torch.bool)
-    images, checks = images[good], tuple(check for check in tried if check.holds)
+    proposed = len(images)
+    images, checks = confirmed(judging, images, d, generator=generator)
     group = group_of(images)
     discrete, discrete_name = named(PermutationGroup(_input_images(images, d))) if len(images) else (None, "")
     matrices = group.defining_matrix(group.generators) if len(images) else torch.zeros(0, d + o, d + o).double()
@@ -220,8 +284,8 @@ def _concluded(
         notes.append(
             f"the target does not depend on {', '.join(missing)} as far as the samples tell; these are left out"
         )
-    if not all(check.holds for check in tried):
-        notes.append(f"{len(tried) - len(checks)} of {len(tried)} proposed permutations failed on fresh samples")
+    if len(checks) < proposed:
+        notes.append(f"{proposed - len(checks)} of {proposed} proposed permutations failed on fresh samples")
     if found is not None and not found.complete:
         notes.append("the search for permutations ran out of its budget; there may be more")
     if found is not None and found.uncovered:

@@ -19,17 +19,19 @@ from scipy.optimize import linear_sum_assignment
 
 from symfield import random
 from symfield.discovery.automorphisms import Tables, automorphisms
-from symfield.discovery.checks import Check, HeldOut
+from symfield.discovery.checks import STANDARD_ERRORS, Check, HeldOut
 from symfield.discovery.fits import Predictor
 from symfield.groups import PermutationGroup
 from symfield.typing import Bool, Float, Generator, Int, Tensor
 
-__all__ = ["Found", "check_images", "group_of", "moved_by", "search"]
+__all__ = ["Found", "check_images", "confirmed", "group_of", "moved_by", "search", "words"]
 
-_DEVIATIONS = 4.0  # differences of two coefficients that count as chance, in the largest difference of the halves
+_DEVIATIONS = 7.0  # differences of two coefficients that count as chance, in standard errors of the least certain one
+_PARTS = 6  # of the inputs, at which the two fits take turns
 _SHARE = 0.05  # and relative to the largest coefficient, for laws of inputs that are not quite invariant
 _REFERENCES = 40_000  # inputs at which coefficients are measured
 _COVERED = 0.6
+_PRODUCTS = 24  # random elements of a found group that are checked together
 _MANY = 5  # outputs from which on their coefficients are compared by size only
 
 
@@ -134,7 +136,44 @@ def check_images(evidence: HeldOut, images: Int[Tensor, " n"], d: int, *, cover:
     back = _matrix(places[d:] - d, flips[d:]).mT if n - d > 1 else None
     moved = moved_by(evidence.data.x, places[:d] + d * flips[:d])
     columns = (places[:d] != torch.arange(d)) | flips[:d]
-    return evidence.check(_words(images, d), moved, lambda: evidence.shuffled(columns, back), back, cover=cover)
+    return evidence.check(words(images, d), moved, lambda: evidence.shuffled(columns, back), back, cover=cover)
+
+
+def confirmed(
+    evidence: HeldOut, images: Int[Tensor, "k n"], d: int, *, generator: Generator
+) -> tuple[Int[Tensor, "k n"], tuple[Check, ...]]:
+    """The generators that hold on held-out samples, alone and in products of one another.
+
+    Small violations of generators add up in products, so random elements of the group are averaged over; while they
+    violate more than chance explains, the generator with the largest violation in standard errors is given up.
+
+    Args:
+        evidence: held-out samples that no search has seen.
+        images: generators.
+        d: number of inputs.
+        generator: source of the random elements.
+
+    Returns:
+        What is left, and the checks of its elements.
+    """
+    checks = [check_images(evidence, row, d) for row in images]
+    keep = [i for i, check in enumerate(checks) if check.holds]
+    while keep:
+        group = group_of(images[keep])
+        elements = group.sample(_PRODUCTS, generator=generator)
+        totals = torch.stack([_excess(evidence, g, d) for g in elements]).mean(0)
+        mean, error = float(totals.mean()), float(totals.std()) / len(totals) ** 0.5
+        if mean <= STANDARD_ERRORS * error + 1e-9:
+            break
+        keep.remove(max(keep, key=lambda i: checks[i].effect / max(checks[i].error, 1e-300)))
+    return images[keep], tuple(checks[i] for i in keep)
+
+
+def _excess(evidence: HeldOut, images: Int[Tensor, " n"], d: int) -> Float[Tensor, " b"]:
+    n = len(images)
+    places, flips = images % n, images >= n
+    back = _matrix(places[d:] - d, flips[d:]).mT if n - d > 1 else None
+    return evidence.excess(moved_by(evidence.data.x, places[:d] + d * flips[:d]), back)
 
 
 def group_of(images: Int[Tensor, "k n"]) -> PermutationGroup:
@@ -171,12 +210,12 @@ def _reference(
 
 def _tables(halves: Sequence[Predictor], x: Float[Tensor, "b d"], *, signs: bool, outputs: bool) -> Tables:
     channels = []
-    for predict, part in zip(halves, x.chunk(2), strict=True):
-        channels.append(_channels(part, predict(part), signs=signs, outputs_move=outputs))
-    first, second = (torch.stack([table for table, _ in part]) for part in channels)
+    for k, part in enumerate(x.chunk(_PARTS)):
+        channels.append(_channels(part, halves[k % 2](part), signs=signs, outputs_move=outputs))
     exact = torch.tensor([exact for _, exact in channels[0]])
-    values = (first + second) / 2
-    noise = (first - second).abs().amax((1, 2)) / 2
+    stacked = torch.stack([torch.stack([table for table, _ in part]) for part in channels])
+    values = stacked.mean(0)
+    noise = (stacked.std(0) / len(stacked) ** 0.5).amax((1, 2))
     size = values.abs().amax((1, 2))
     slack = torch.where(exact, 1e-9, _DEVIATIONS * noise + _SHARE * size + 1e-9)
     return Tables(values.numpy(), slack.numpy())
@@ -282,8 +321,16 @@ def _matrix(places: Tensor, flips: Tensor) -> Tensor:
     return matrix
 
 
-def _words(images: Tensor, d: int) -> str:
-    """Cycles of the inputs, with a minus where a sign changes."""
+def words(images: Tensor, d: int) -> str:
+    """Cycles of the inputs, with a minus where a sign changes.
+
+    Args:
+        images: a generator on inputs and outputs.
+        d: number of inputs.
+
+    Returns:
+        Such as "(0 1)(2 −3)".
+    """
     n, row, seen, words = len(images), images.tolist(), set(), []
     for start in range(d):
         if start in seen or row[start] == start:
