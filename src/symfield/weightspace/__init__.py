@@ -10,8 +10,8 @@
 - :class:`Piece`, :class:`Product`, :class:`Concat`: how the entries of an axis are laid out;
 - :func:`interpolate`, :func:`curve`, :func:`barrier`: what a metric does on the line between two models;
 - :func:`merge`, :func:`repair`: averages of models, their batch norms and hidden statistics;
-- :func:`four_corners`, :func:`confidence`: barriers unmatched and matched, plain and repaired, over pairs of models;
-- :func:`train_many`: many networks of one architecture trained as one program, by :class:`AdamW` and other rules.
+- :func:`train_many`: many networks of one architecture trained as one program, by :class:`AdamW` and other rules;
+- :func:`variational`: Gaussians of low rank over the weights of any model;
 - :func:`unit_agreement`, :func:`target_prices`, :func:`permutation_gap`, :func:`coherence`: can units be told apart;
 - :func:`four_corners`, :func:`confidence`: barriers unmatched and matched, plain and repaired, over pairs of models.
 """
@@ -22,6 +22,7 @@ from symfield.weightspace.alignment_partial import Zipped, zip_models
 from symfield.weightspace.alignment_widths import Transported, reading_axes, transport
 from symfield.weightspace.assignment import Assignment, assign
 from symfield.weightspace.by_hand import from_axes
+from symfield.weightspace.calibration import calibration_error, log_mean_probability
 from symfield.weightspace.certify import certify
 from symfield.weightspace.curves import (
     Curve,
@@ -79,6 +80,7 @@ from symfield.weightspace.symmetry import Element, Face, ParameterSymmetry, Slot
 from symfield.weightspace.tracing import Example, Untraceable, trace
 from symfield.weightspace.training import PerNetwork, Training, initial_many, outputs_many, train_many
 from symfield.weightspace.update_rules import SGD, Adam, AdamW, Slots, UpdateRule
+from symfield.weightspace.variational import LowRankGaussian, Variational, divergence, variational, width_prior
 
 __all__ = [
     "symmetries",
@@ -177,6 +179,13 @@ __all__ = [
     "constant",
     "triangular",
     "cosine",
+    "variational",
+    "Variational",
+    "LowRankGaussian",
+    "divergence",
+    "width_prior",
+    "log_mean_probability",
+    "calibration_error",
     "UnitAgreement",
     "unit_agreement",
     "model_agreement",
