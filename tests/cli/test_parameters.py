@@ -69,6 +69,24 @@ def test_symmetries_as_json(symfield, model):
     assert all(check["passed"] for check in found["checks"])
 
 
+def test_layer_norms_fold_before_the_symmetries_are_derived(symfield, tmp_path):
+    path = tmp_path / "normed.py"
+    path.write_text(
+        "import torch\nfrom torch import nn\n\n\ndef build():\n"
+        "    model = nn.Sequential(nn.Linear(3, 8), nn.LayerNorm(8), nn.Linear(8, 2))\n"
+        "    return model, torch.zeros(4, 3)\n"
+    )
+    result = symfield("symmetries", f"{path}:build", "--fold-norms")
+    assert result.exit_code == 0
+    assert "1 of 1 layer norms are root-mean-square norms now" in result.output
+    assert "O(8)" in result.output
+    found = json.loads(symfield("symmetries", f"{path}:build", "--fold-norms", "--json").output)
+    assert found["folded"]["norms"] == [{"module": "1", "reads": ["2.weight"], "kept": ""}]
+    assert "orthogonal" in {factor["kind"] for factor in found["factors"]}
+    plain = json.loads(symfield("symmetries", f"{path}:build", "--json").output)
+    assert "orthogonal" not in {factor["kind"] for factor in plain["factors"]}
+
+
 def test_a_right_table_of_axes_holds_and_a_wrong_one_fails(symfield, model):
     Path("axes.json").write_text(json.dumps(RIGHT))
     right = symfield("check", model, "--axes", "axes.json")

@@ -199,13 +199,18 @@ def symmetries(
     model: ModelName,
     example: Examples = None,
     checkpoint: Annotated[Path | None, typer.Option("--checkpoint", help="Weights to certify with.")] = None,
+    fold_norms: Annotated[
+        bool, typer.Option("--fold-norms", help="First turn layer norms into root-mean-square norms, where exact.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     seed: Seed = 0,
 ) -> None:
     """Derive which transformations of a model's parameters leave its function unchanged, and test each."""
     from symfield.cli.parameters import derive_symmetries
 
-    raise typer.Exit(derive_symmetries(model, example or [], checkpoint, as_json=as_json, seed=seed))
+    raise typer.Exit(
+        derive_symmetries(model, example or [], checkpoint, folding=fold_norms, as_json=as_json, seed=seed)
+    )
 
 
 @app.command()

@@ -18,20 +18,32 @@ from torch import nn
 from symfield import random
 from symfield.cli.models import CheckpointError, ModelError, load_checkpoint, load_model, parse_example
 from symfield.typing import Params, Tensor
-from symfield.weightspace import ParameterSymmetry, Report, Untraceable, certify, from_axes, symmetries
+from symfield.weightspace import (
+    Folded,
+    ParameterSymmetry,
+    Report,
+    Untraceable,
+    certify,
+    fold_norms,
+    from_axes,
+    symmetries,
+)
 
 __all__ = ["check_model", "derive_symmetries", "model_and_example", "require_fitting"]
 
 _SAME = 1e-4
 
 
-def derive_symmetries(model: str, examples: Sequence[str], checkpoint: Path | None, *, as_json: bool, seed: int) -> int:
+def derive_symmetries(
+    model: str, examples: Sequence[str], checkpoint: Path | None, *, folding: bool = False, as_json: bool, seed: int
+) -> int:
     """Print which transformations of the parameters leave a model's function unchanged.
 
     Args:
         model: how the model is named.
         examples: shapes of the inputs.
         checkpoint: its weights; those it is made with when None.
+        folding: whether layer norms become root-mean-square norms first, where the graph shows that to be exact.
         as_json: whether to print JSON.
         seed: of the random example.
 
@@ -42,11 +54,15 @@ def derive_symmetries(model: str, examples: Sequence[str], checkpoint: Path | No
         ExperimentError: if the request cannot be carried out.
     """
     net, example = model_and_example(model, examples, seed, checkpoint)
-    found = _derived(net, example)
+    folded = _folded(net, example) if folding else None
+    found = _derived(net if folded is None else folded.model, example)
     if as_json:
-        print(json.dumps(_as_dict(found), indent=2))  # noqa: T201
+        extra = {} if folded is None else {"folded": _folding_as_dict(folded)}
+        print(json.dumps(_as_dict(found) | extra, indent=2))  # noqa: T201
     else:
         console = Console()
+        if folded is not None:
+            console.print(Text(str(folded)), soft_wrap=True)
         console.print(_factors_table(found, title=type(net).__name__))
         console.print(Text(str(found.report)), soft_wrap=True)
     return int(bool(found.report.rejected))
@@ -164,6 +180,24 @@ def _derived(model: nn.Module, example: Any) -> ParameterSymmetry:
         return symmetries(model, example)
     except Untraceable as error:
         raise ModelError(" ".join(str(error).split())) from error
+
+
+def _folded(model: nn.Module, example: Any) -> Folded:
+    try:
+        return fold_norms(model, example)
+    except Untraceable as error:
+        raise ModelError(" ".join(str(error).split())) from error
+
+
+def _folding_as_dict(folded: Folded) -> dict[str, Any]:
+    return {
+        "norms": [{"module": n.module, "reads": list(n.reads), "kept": n.kept} for n in folded.norms],
+        "kept": [{"module": n.module, "reason": n.reason} for n in folded.kept],
+        "untied": list(folded.untied),
+        "added": list(folded.added),
+        "change": folded.change,
+        "tolerance": folded.tolerance,
+    }
 
 
 def _by_hand(model: nn.Module, path: Path) -> ParameterSymmetry:

@@ -1,8 +1,32 @@
 """From data to its symmetry, and what to do with it.
 
-- :class:`Dataset`, :func:`dataset`: inputs and targets, checked once.
+- :class:`Dataset`, :func:`dataset`: inputs and targets, checked once;
+- :func:`discover_fixed_points`: the subspace of parameters that training does not leave, by :class:`TrainingFree`.
+
+References:
+    Maass Martínez & Fontbona 2024, *Symmetries in Overparametrized Neural Networks: A Mean-Field View*,
+    arXiv 2405.19995v3.
 """
 
+from symfield.discovery.closures import Closure, closure_of, permutations_of_matrices
 from symfield.discovery.dataset import Dataset, dataset
+from symfield.discovery.findings import FixedPoints, Method, Problem, Round
+from symfield.discovery.fixed_points import discover_fixed_points
+from symfield.discovery.hidden_permutations import SignedPair, hidden_permutations
+from symfield.discovery.training_free import TrainingFree
 
-__all__ = ["Dataset", "dataset"]
+__all__ = [
+    "Dataset",
+    "dataset",
+    "discover_fixed_points",
+    "FixedPoints",
+    "Round",
+    "Method",
+    "Problem",
+    "TrainingFree",
+    "Closure",
+    "closure_of",
+    "permutations_of_matrices",
+    "SignedPair",
+    "hidden_permutations",
+]

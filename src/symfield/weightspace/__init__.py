@@ -2,6 +2,7 @@
 
 - :func:`symmetries`: from a module and an example to its :class:`ParameterSymmetry`, with a :class:`Report`;
 - :func:`trace`, :func:`derive`, :func:`certify`: the steps, from :class:`ParameterGraph` to certificate;
+- :func:`fold_norms`: the same function with root-mean-square norms, whose stream can be turned;
 - :class:`ParameterSymmetry`: a product of factors with the tensors and axes they move; elements are plain dicts;
 - :class:`Permutation`, :class:`PositiveScale`, :class:`Sign`, :class:`Orthogonal`, :class:`Conformal`,
   :class:`GeneralLinear`: the factors;
@@ -12,15 +13,50 @@
 - :func:`merge`, :func:`repair`: averages of models, their batch norms and hidden statistics;
 - :func:`train_many`: many networks of one architecture trained as one program, by :class:`AdamW` and other rules;
 - :func:`variational`: Gaussians of low rank over the weights of any model;
+- :func:`asymmetrize`: a model without interchangeable units, by :class:`Rule`; :func:`fixed_entries`: what is fixed;
+  :class:`AsymmetricLinear`, :class:`FiGLU`: the layers; :func:`symmetrize_back`: the dense model again;
+- :func:`train_many`: many networks of one architecture trained as one program, by :class:`AdamW` and other rules;
 - :func:`unit_agreement`, :func:`target_prices`, :func:`permutation_gap`, :func:`coherence`: can units be told apart;
 - :func:`four_corners`, :func:`confidence`: barriers unmatched and matched, plain and repaired, over pairs of models.
 """
 
+from symfield.weightspace.agreement import require_same_masks
 from symfield.weightspace.alignment import Alignment, align, is_running_statistic
 from symfield.weightspace.alignment_many import ManyAlignment, align_many
 from symfield.weightspace.alignment_partial import Zipped, zip_models
 from symfield.weightspace.alignment_widths import Transported, reading_axes, transport
 from symfield.weightspace.assignment import Assignment, assign
+from symfield.weightspace.asymmetric.convert import asymmetrize, symmetrize_back
+from symfield.weightspace.asymmetric.gates import FiGLU
+from symfield.weightspace.asymmetric.layers import AsymmetricConv1d, AsymmetricConv2d, AsymmetricLinear
+from symfield.weightspace.asymmetric.masks import (
+    BoundZeros,
+    Densest,
+    EveryEntry,
+    MaskLaw,
+    RandomFilters,
+    RandomRows,
+    count_fixed,
+    fixed_mask,
+    fixed_values,
+)
+from symfield.weightspace.asymmetric.rules import (
+    FixedPlan,
+    Place,
+    PlannedWeight,
+    Rule,
+    per_root_fan_in,
+    places,
+    plan_asymmetry,
+)
+from symfield.weightspace.asymmetric.weights import (
+    FixedEntries,
+    MaskedWeight,
+    ShiftedWeight,
+    fix_entries,
+    fixed_entries,
+    release_entries,
+)
 from symfield.weightspace.by_hand import from_axes
 from symfield.weightspace.calibration import calibration_error, log_mean_probability
 from symfield.weightspace.certify import certify
@@ -45,6 +81,7 @@ from symfield.weightspace.factors import (
     PositiveScale,
     Sign,
 )
+from symfield.weightspace.folding import Folded, FoldedNorm, KeptNorm, RootMeanSquare, fold_norms
 from symfield.weightspace.graph import Node, ParameterGraph, TensorInfo
 from symfield.weightspace.identifiability import (
     UnitAgreement,
@@ -88,6 +125,11 @@ __all__ = [
     "derive",
     "certify",
     "from_axes",
+    "fold_norms",
+    "Folded",
+    "FoldedNorm",
+    "KeptNorm",
+    "RootMeanSquare",
     "Example",
     "Untraceable",
     "ParameterGraph",
@@ -165,6 +207,35 @@ __all__ = [
     "Interval",
     "confidence",
     "Repairing",
+    "asymmetrize",
+    "symmetrize_back",
+    "Rule",
+    "Place",
+    "places",
+    "per_root_fan_in",
+    "plan_asymmetry",
+    "FixedPlan",
+    "PlannedWeight",
+    "MaskLaw",
+    "RandomRows",
+    "RandomFilters",
+    "Densest",
+    "BoundZeros",
+    "EveryEntry",
+    "count_fixed",
+    "fixed_mask",
+    "fixed_values",
+    "fixed_entries",
+    "require_same_masks",
+    "FixedEntries",
+    "fix_entries",
+    "release_entries",
+    "MaskedWeight",
+    "ShiftedWeight",
+    "AsymmetricLinear",
+    "AsymmetricConv1d",
+    "AsymmetricConv2d",
+    "FiGLU",
     "train_many",
     "Training",
     "PerNetwork",

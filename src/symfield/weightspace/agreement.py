@@ -10,7 +10,18 @@ from torch import nn
 
 from symfield.typing import Tensor
 
-__all__ = ["averaged", "require_alike", "require_complete", "require_variance", "require_weights", "tied"]
+__all__ = [
+    "averaged",
+    "require_alike",
+    "require_complete",
+    "require_same_masks",
+    "require_variance",
+    "require_weights",
+    "tied",
+]
+
+#: Buffers in which models with fixed entries hold what is fixed.
+_FIXED = ("trainable_entries", "fixed_values")
 
 
 def averaged(tensor: Tensor) -> bool:
@@ -63,7 +74,8 @@ def require_alike(models: Sequence[Mapping[str, Tensor]], *, same_dtype: bool = 
     Raises:
         KeyError: if names differ.
         ValueError: if there are no tensors, shapes or devices differ, a tensor holds NaN, tensors of integers with axes
-            differ, infinities differ, or names that are tied in the first model hold different values in another.
+            differ, infinities differ, names that are tied in the first model hold different values in another, or the
+            models fix other entries.
         TypeError: if dtypes differ.
 
     Example:
@@ -79,6 +91,7 @@ def require_alike(models: Sequence[Mapping[str, Tensor]], *, same_dtype: bool = 
                 f"model {i} and model 0 differ in names: missing {missing[:3]}, unknown {unknown[:3]}; both must be of "
                 "one architecture, buffers included"
             )
+        require_same_masks(first, other)
         for name, tensor in other.items():
             _require_like(name, first[name], tensor, i, same_dtype)
         for name, home in tied(first).items():
@@ -113,6 +126,35 @@ def _require_like(name: str, a: Tensor, b: Tensor, i: int, same_dtype: bool) -> 
     infinite = b.isinf() | a.isinf()
     if bool(infinite.any()) and not torch.equal(a[infinite], b[infinite].to(a.dtype)):
         raise ValueError(f"tensor {name!r} holds infinity in model 0 or model {i}, not in the same entries of both")
+
+
+def require_same_masks(params_a: Mapping[str, Tensor], params_b: Mapping[str, Tensor]) -> None:
+    """Refuse two models that fix other entries, or the same entries at other values.
+
+    Args:
+        params_a: tensors of the first model by name, as in ``state_dict()``, with its masks and fixed values.
+        params_b: tensors of the second model.
+
+    Raises:
+        ValueError: naming the first tensor in which they differ.
+
+    Example:
+        >>> from symfield.weightspace import Rule, asymmetrize
+        >>> a, b = (asymmetrize(nn.Linear(8, 4), Rule(fix=2, kappa=1.0), seed=0).state_dict() for _ in range(2))
+        >>> require_same_masks(a, b)
+    """
+    names = [n for n in {**params_a, **params_b} if n.rsplit(".", 1)[-1] in _FIXED]
+    for name in names:
+        a, b = params_a.get(name), params_b.get(name)
+        if a is None or b is None:
+            raise ValueError(
+                f"only one of the models has {name!r}: they fix other entries; build both by the same rules"
+            )
+        if a.shape != b.shape or not torch.equal(a, b.to(a)):
+            raise ValueError(
+                f"tensor {name!r} differs: the models fix other entries, or the same ones at other values, and between "
+                "them lies none of their kind; build both with one seed and one set of rules"
+            )
 
 
 def require_variance(name: str, tensor: Tensor) -> None:

@@ -16,7 +16,7 @@ EPS = "positive scales of what enters a norm are undone up to eps only, and not 
 
 CENTRED = (
     "what enters layer_norm may also be rotated around its mean once gains and biases are folded into the next "
-    "weights, change sign as a whole, or be shifted by a constant; not returned"
+    "weights (fold_norms), change sign as a whole, or be shifted by a constant; not returned"
 )
 
 

@@ -1,0 +1,103 @@
+"""The largest subspace of parameters that data can support strongly invariant laws on, found from the data."""
+
+from __future__ import annotations
+
+import torch
+
+from symfield.discovery.dataset import Dataset
+from symfield.discovery.findings import FixedPoints, Method, Problem
+from symfield.discovery.training_free import TrainingFree
+from symfield.linalg import Subspace
+from symfield.meanfield import Data
+from symfield.typing import Generator, Tensor
+from symfield.units import PointwiseUnit, Unit, sigmoid
+
+__all__ = ["discover_fixed_points"]
+
+_PROBE = 4096
+
+
+def discover_fixed_points(
+    data: Dataset | tuple[Tensor, Tensor] | Data,
+    unit: Unit | None = None,
+    *,
+    generator: Generator,
+    method: Method | None = None,
+) -> FixedPoints:
+    """The fixed subspace E^G of an unknown group G under which the data are equivariant.
+
+    Args:
+        data: a :class:`~symfield.discovery.Dataset`, arrays ``(x, y)`` of shapes ``(b, d)`` and ``(b, o)``, or a stream
+            of fresh samples such as :func:`symfield.meanfield.gaussian_teacher`.
+        unit: σ_*; for a data set ``PointwiseUnit(sigmoid, d, o)`` when absent, whose parameters are the linear maps
+            from inputs to outputs, so that E^G are the equivariant ones.
+        generator: source of randomness.
+        method: how to search; :class:`~symfield.discovery.TrainingFree` when absent.
+
+    Returns:
+        The subspace, with a verdict, its reason and the trace of the search.
+
+    Raises:
+        TypeError: if ``data`` or ``method`` is of another kind.
+        ValueError: if shapes do not fit, or a stream comes without a unit.
+
+    Example:
+        >>> from symfield import random
+        >>> x = random.normal((2000, 3), generator=random.generator(0), like=torch.zeros(0, dtype=torch.float64))
+        >>> y = torch.tanh(x + x.roll(1, 1) - 2 * x.roll(2, 1))  # equivariant under rotations of the three coordinates
+        >>> found = discover_fixed_points((x, y), generator=random.generator(1))
+        >>> found.verdict, found.subspace.dim  # circulant matrices
+        ('symmetry found', 3)
+
+    References:
+        Maass & Fontbona 2024, Section 4.2 and Appendix F.2, arXiv 2405.19995v3.
+    """
+    method = TrainingFree() if method is None else method
+    if not isinstance(method, Method):
+        raise TypeError(f"expected a method such as TrainingFree(), received {type(method).__name__}")
+    if isinstance(data, tuple):
+        if len(data) != 2 or any(not isinstance(part, Tensor) or part.ndim != 2 for part in data):
+            raise ValueError(
+                "expected tensors (x, y) of shapes (b, d) and (b, o); reshape y to (b, 1) if it is a vector"
+            )
+        data = Dataset(data[0].double(), data[1].double())
+    if isinstance(data, Dataset):
+        if len(data.x) != len(data.y):
+            raise ValueError(f"expected as many targets as inputs, received {len(data.y)} and {len(data.x)}")
+        unit = PointwiseUnit(sigmoid, data.x.shape[1], data.y.shape[1]) if unit is None else unit
+        x, y = data.x, data.y
+    elif callable(data):
+        if unit is None:
+            raise ValueError("expected a unit beside a stream of samples, received none")
+        x, y = data((_PROBE,), generator=generator, like=torch.zeros(0, dtype=torch.float64))
+    else:
+        raise TypeError(f"expected a Dataset, tensors (x, y) or a stream of samples, received {type(data).__name__}")
+    if (x.shape[1], y.shape[1]) != (unit.in_dim, unit.out_dim):
+        raise ValueError(
+            f"expected inputs (b, {unit.in_dim}) and targets (b, {unit.out_dim}) for {unit!r}, received "
+            f"{tuple(x.shape)} and {tuple(y.shape)}"
+        )
+    trouble = _trouble(x, y, unit, drawn=not isinstance(data, Dataset))
+    if trouble:
+        return FixedPoints(Subspace.full(unit.dim), 0.0, (), "cannot tell", f"cannot tell, because {trouble}", 0)
+    problem = Problem.of(data, unit) if isinstance(data, Dataset) else Problem(unit, data)
+    return method.search(problem, generator=generator)
+
+
+def _trouble(x: Tensor, y: Tensor, unit: Unit, *, drawn: bool) -> str:
+    """Why no method could tell, or nothing."""
+    broken = int((~x.isfinite()).sum() + (~y.isfinite()).sum())
+    if broken:
+        return f"{broken} entries are NaN or infinite; drop or impute them"
+    need = 2 * -(-unit.dim // unit.out_dim) + 32
+    if len(x) < need and not drawn:
+        return f"{len(x)} samples are too few for {unit.dim} parameters; give {need} or more"
+    if float((y - y.mean(0)).abs().max()) <= 1e-12 * float(y.abs().max().clamp_min(1e-300)):
+        return "the targets are constant"
+    values = torch.linalg.eigvalsh(torch.cov((x / x.abs().max().clamp_min(1e-300)).mT).reshape(x.shape[1], -1))
+    if float(values[0]) <= 1e-10 * float(values[-1]):
+        return (
+            "the inputs are collinear, so that nothing is known off the subspace they span; drop the inputs that "
+            "others determine"
+        )
+    return ""

@@ -1,0 +1,138 @@
+"""Any model without interchangeable units, and back."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Literal, overload
+
+import torch
+from torch import nn
+
+from symfield.weightspace.asymmetric.layers import AsymmetricConv1d, AsymmetricConv2d, AsymmetricLinear
+from symfield.weightspace.asymmetric.masks import fixed_values
+from symfield.weightspace.asymmetric.rules import FixedPlan, PlannedWeight, Rule, plan_asymmetry
+from symfield.weightspace.asymmetric.weights import (
+    MaskedWeight,
+    ShiftedWeight,
+    _all_fixed,
+    fix_entries,
+    release_entries,
+)
+
+__all__ = ["Mode", "asymmetrize", "symmetrize_back"]
+
+Mode = Literal["exact", "additive", "init_only"]
+
+_PLAIN: dict[type[nn.Module], type[nn.Module]] = {
+    AsymmetricLinear: nn.Linear,
+    AsymmetricConv1d: nn.Conv1d,
+    AsymmetricConv2d: nn.Conv2d,
+}
+
+
+@overload
+def asymmetrize(
+    model: nn.Module, rules: Rule | Sequence[Rule], *, seed: int, mode: Mode = ..., dry_run: Literal[False] = ...
+) -> nn.Module: ...
+@overload
+def asymmetrize(
+    model: nn.Module, rules: Rule | Sequence[Rule], *, seed: int, mode: Mode = ..., dry_run: Literal[True]
+) -> FixedPlan: ...
+def asymmetrize(
+    model: nn.Module,
+    rules: Rule | Sequence[Rule],
+    *,
+    seed: int,
+    mode: Mode = "exact",
+    dry_run: bool = False,
+) -> nn.Module | FixedPlan:
+    """A copy of a model in which some entries of every output unit are fixed, other ones in each unit.
+
+    Masks and fixed values are functions of the seed and of the weights' names alone, so that all copies of one
+    architecture that are made with one seed share them: build every network of an experiment with the same seed.
+    Trainable entries keep the values that they have in the model.
+
+    - ``"exact"``: chosen entries are fixed at F for ever, W' = M ⊙ W + (1 − M) ⊙ F; the others are the parameters.
+    - ``"additive"``: F is added to the chosen entries, W' = W + (1 − M) ⊙ F, and all of W stays trainable. With
+      ``Rule(fix=1.0, mask=EveryEntry(), ...)`` all entries are shifted, and weight decay pulls towards F.
+    - ``"init_only"``: the chosen entries begin at F, and everything is trained: the control that tells what fixing does
+      from what large shared weights at the start do.
+
+    Args:
+        model: any module; it is not modified.
+        rules: one :class:`Rule` or several; the first that chooses a weight applies.
+        seed: of masks and fixed values, a non-negative integer.
+        mode: what is done with the chosen entries.
+        dry_run: return the plan, which prints as a table, and make nothing.
+
+    Returns:
+        The new model, or the :class:`FixedPlan`.
+
+    Raises:
+        ValueError: if a rule is left without a weight, a count does not fit into a row, rows would be fixed as a whole
+            or cannot all differ, κ is negative, or a weight is tied or parametrized already.
+        TypeError: if a rule is none.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 4))
+        >>> rules = [Rule(fix=4, kappa=0.25, modules="2"), Rule(fix=0.25, kappa=1.0)]
+        >>> print(asymmetrize(model, rules, seed=0, dry_run=True))
+        weight    shape  fixed a unit   share  kappa  trainable
+        0.weight  16x8              2  25.0 %      1         96
+        2.weight  4x16              4  25.0 %   0.25         48
+        212 parameters, 48 fixed; 164 trainable (seed 0, exact)
+        >>> made = asymmetrize(model, rules, seed=0)
+        >>> sum(p.numel() for p in made.parameters()), made[0].weight.shape
+        (164, torch.Size([16, 8]))
+
+    References:
+        Lim et al. 2024, Section 3, arXiv 2405.20231; the additive form: Ziyin, Xu & Chuang 2025, arXiv 2408.15495.
+    """
+    plan = plan_asymmetry(model, rules, seed=seed, mode=mode)
+    if dry_run:
+        return plan
+    made = copy.deepcopy(model)
+    for planned in plan.weights:
+        _carry_out(made.get_submodule(planned.place.path), planned, seed, mode)
+    return made
+
+
+def _carry_out(layer: nn.Module, planned: PlannedWeight, seed: int, mode: Mode) -> None:
+    place = planned.place
+    parameter = layer._parameters[place.tensor]
+    assert parameter is not None
+    values = fixed_values(
+        planned.mask, planned.kappa, seed=seed, name=place.name, axis=place.axis, like=parameter.detach()
+    )
+    mask = planned.mask.to(parameter.device)
+    if mode == "exact":
+        fix_entries(layer, place.tensor, MaskedWeight(mask, values, axis=place.axis))
+    elif mode == "additive":
+        fix_entries(layer, place.tensor, ShiftedWeight(values))
+    else:
+        start = torch.where(mask, parameter.detach(), values)
+        setattr(layer, place.tensor, nn.Parameter(start, requires_grad=parameter.requires_grad))
+
+
+def symmetrize_back(model: nn.Module) -> nn.Module:
+    """A plain dense model with the same function: every weight with fixed entries becomes an ordinary parameter.
+
+    Args:
+        model: any module; it is not modified. One without fixed entries is copied.
+
+    Returns:
+        The dense copy.
+
+    Example:
+        >>> model = asymmetrize(nn.Sequential(nn.Linear(8, 4)), Rule(fix=2, kappa=1.0), seed=0)
+        >>> plain = symmetrize_back(model)
+        >>> list(plain.state_dict()), torch.equal(plain[0].weight, model[0].weight)
+        (['0.weight', '0.bias'], True)
+    """
+    plain = copy.deepcopy(model)
+    for _, layer, name, _ in reversed(list(_all_fixed(plain))):
+        release_entries(layer, name)
+        if type(layer) in _PLAIN:
+            layer.__class__ = _PLAIN[type(layer)]  # its constructor has done all that it adds
+    return plain

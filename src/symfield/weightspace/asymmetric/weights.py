@@ -1,0 +1,313 @@
+r"""Weights with fixed entries: only the trainable ones are parameters.
+
+The effective weight is W' = M ⊙ W + (1 − M) ⊙ F with a mask M and fixed values F. The parameter holds the trainable
+entries alone, row after row; W' is computed from it when it is read, by one scatter into F, and its gradient is one
+gather. So nothing ever writes to a parameter, and optimisers, weight decay, distances and counts see trainable entries
+only. In the *additive* form W' = W + F all entries stay trainable, and decay pulls them towards F.
+
+Everything rests on ``torch.nn.utils.parametrize``, so it serves any parameter of any module.
+
+References:
+    Lim et al. 2024, Section 3, arXiv 2405.20231. Ziyin, Xu & Chuang 2025, Remove symmetries to control model
+    expressivity, arXiv 2408.15495 (the additive form).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from symfield.typing import Bool, Float, Tensor
+
+__all__ = ["FixedEntries", "MaskedWeight", "ShiftedWeight", "fix_entries", "fixed_entries", "release_entries"]
+
+
+class FixedEntries(NamedTuple):
+    """What is fixed in one weight.
+
+    Attributes:
+        mask: True where an entry is trainable, in the shape of the dense weight.
+        values: F, in that shape; 0 where an entry is trainable and nothing is added.
+        parameter: name of the parameter that holds the trainable entries.
+        additive: whether F is added to a weight that is trainable as a whole.
+    """
+
+    mask: Bool[Tensor, "..."]
+    values: Float[Tensor, "..."]
+    parameter: str
+    additive: bool = False
+
+
+class _Held(nn.Module):
+    """Fixed values as a buffer that a checkpoint must agree with."""
+
+    fixed_values: Tensor
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("fixed_values", values.detach().clone())
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Tensor],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        for name, own in self._buffers.items():
+            key = prefix + name
+            if own is None or name in self._non_persistent_buffers_set:
+                continue
+            if key not in state_dict:
+                error_msgs.append(
+                    f"the checkpoint has no {key!r}: its masks or fixed values are lost; save model.state_dict() of "
+                    "the asymmetric model whole, or load a plain checkpoint before asymmetrize"
+                )
+            elif state_dict[key].shape == own.shape and not torch.equal(state_dict[key].to(own), own):
+                error_msgs.append(
+                    f"the checkpoint has another {key!r} than this model: the two fix other entries, or the same ones "
+                    "at other values; build the model with the seed and the rules of the checkpoint"
+                )
+        super()._load_from_state_dict(
+            state_dict,
+            prefix,
+            local_metadata,
+            strict,
+            missing_keys,
+            unexpected_keys,
+            error_msgs,
+        )
+
+
+class MaskedWeight(_Held):
+    """From trainable entries to the weight W' = M ⊙ W + (1 − M) ⊙ F; for ``torch.nn.utils.parametrize``.
+
+    Where all rows have equally many trainable entries, these are a matrix ``(rows, entries)``, otherwise a vector.
+
+    Args:
+        mask: M, True where an entry is trainable.
+        values: F, in the shape of the mask.
+        axis: of the output units, 0 or 1.
+
+    Example:
+        >>> weight = MaskedWeight(torch.tensor([[True, False], [False, True]]), torch.tensor([[0.0, 5.0], [7.0, 0.0]]))
+        >>> weight(torch.tensor([[1.0], [2.0]]))
+        tensor([[1., 5.],
+                [7., 2.]])
+    """
+
+    trainable_entries: Tensor
+    _places: Tensor
+
+    def __init__(self, mask: Bool[Tensor, "..."], values: Float[Tensor, "..."], *, axis: int = 0) -> None:
+        super().__init__(torch.where(mask, torch.zeros_like(values), values))
+        self.axis = axis
+        self.register_buffer("trainable_entries", mask.detach().clone())
+        rows = mask.movedim(axis, 0).flatten(1)
+        counts = rows.sum(1)
+        even = bool((counts == counts[0]).all())
+        places = rows.nonzero()[:, 1].reshape(len(rows), -1) if even else rows.reshape(-1).nonzero()[:, 0]
+        self.register_buffer("_places", places, persistent=False)
+        self._shape = tuple(mask.movedim(axis, 0).shape)
+
+    def _rows(self, weight: Tensor) -> Tensor:
+        """A weight as the matrix, or where rows are uneven the vector, that ``_places`` points into."""
+        return (
+            weight.movedim(self.axis, 0).reshape(self._shape[0], -1)
+            if self._places.ndim == 2
+            else (weight.movedim(self.axis, 0).reshape(-1))
+        )
+
+    def forward(self, entries: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """The weight, in its own shape."""
+        dense = self._rows(self.fixed_values).scatter(-1, self._places, entries)
+        return dense.reshape(self._shape).movedim(0, self.axis)
+
+    def right_inverse(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """The trainable entries of a weight; what it holds elsewhere is dropped."""
+        return self._rows(weight).gather(-1, self._places)
+
+    def extra_repr(self) -> str:
+        """Counts."""
+        total, free = self.trainable_entries.numel(), self._places.numel()
+        return f"{free} trainable of {total} entries"
+
+
+class ShiftedWeight(_Held):
+    """From a weight W to W + F with a fixed F; for ``torch.nn.utils.parametrize``.
+
+    Args:
+        values: F.
+
+    Example:
+        >>> ShiftedWeight(torch.tensor([[1.0, 0.0]]))(torch.tensor([[0.5, 0.5]]))
+        tensor([[1.5000, 0.5000]])
+    """
+
+    def forward(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """W + F."""
+        return weight + self.fixed_values
+
+    def right_inverse(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """W' − F."""
+        return weight - self.fixed_values
+
+    def extra_repr(self) -> str:
+        """Counts."""
+        return f"{self.fixed_values.numel()} trainable entries, {int(self.fixed_values.count_nonzero())} shifted"
+
+
+def fix_entries(layer: nn.Module, name: str, weight: MaskedWeight | ShiftedWeight) -> nn.Module:
+    """Fix entries of a parameter of a layer of your own, in place, through ``torch.nn.utils.parametrize``.
+
+    A masked weight keeps its trainable entries as they are. A shifted one becomes W + F. The layer can be copied and
+    pickled. :func:`release_entries` undoes it.
+
+    Args:
+        layer: the layer, changed in place.
+        name: its parameter.
+        weight: what is fixed.
+
+    Returns:
+        The layer.
+
+    Raises:
+        ValueError: if the layer has no such parameter, it is parametrized already, or its shape is another one.
+
+    Example:
+        >>> from symfield.weightspace import fixed_mask, fixed_values
+        >>> mask = fixed_mask((4, 8), 2, seed=0, name="layer")
+        >>> values = fixed_values(mask, 1.0, seed=0, name="layer")
+        >>> layer = fix_entries(nn.Linear(8, 4), "weight", MaskedWeight(mask, values))
+        >>> layer.weight.shape, sum(p.numel() for p in layer.parameters())
+        (torch.Size([4, 8]), 28)
+    """
+    if parametrize.is_parametrized(layer, name):
+        raise ValueError(f"{name!r} of {type(layer).__name__} is parametrized already; release it first")
+    parameter = layer._parameters.get(name)
+    if parameter is None:
+        known = [key for key, value in layer.named_parameters(recurse=False)]
+        raise ValueError(f"expected a parameter of {type(layer).__name__}, received {name!r}; choose one of {known}")
+    if parameter.shape != weight.fixed_values.shape:
+        raise ValueError(
+            f"expected fixed entries of shape {tuple(parameter.shape)} for {name!r}, received "
+            f"{tuple(weight.fixed_values.shape)}"
+        )
+    weight = weight.to(device=parameter.device, dtype=parameter.dtype)
+    if isinstance(weight, ShiftedWeight):  # registration asks for W' and keeps W' − F
+        setattr(layer, name, nn.Parameter(weight(parameter.detach()), requires_grad=parameter.requires_grad))
+    parametrize.register_parametrization(layer, name, weight, unsafe=True)
+    type(layer).__reduce_ex__ = _reduce  # type: ignore[method-assign, assignment]  # a class of this layer alone
+    return layer
+
+
+def release_entries(layer: nn.Module, name: str) -> nn.Module:
+    """Make a weight with fixed entries an ordinary parameter of the same values, in place.
+
+    Args:
+        layer: the layer, changed in place.
+        name: its weight.
+
+    Returns:
+        The layer.
+
+    Raises:
+        ValueError: if no entries of that weight are fixed.
+
+    Example:
+        >>> mask, values = torch.eye(2).bool(), torch.ones(2, 2)
+        >>> layer = fix_entries(nn.Linear(2, 2), "weight", MaskedWeight(mask, values))
+        >>> sorted(dict(release_entries(layer, "weight").named_parameters()))
+        ['bias', 'weight']
+    """
+    if _fixing(layer, name) is None:
+        raise ValueError(f"no entries of {name!r} of {type(layer).__name__} are fixed")
+    every = _steps(layer)
+    trains = next(every[name].parameters()).requires_grad
+    dense = nn.Parameter(every[name]().detach().clone(), requires_grad=trains)
+    others = {key: value for key, value in every.items() if key != name}
+    # torch's own removal takes the property from the class, which a copy shares with the layer it was copied from.
+    del layer.parametrizations
+    layer.__class__ = type(layer).__mro__[1]
+    if others:
+        _parametrized(layer, others)
+    layer._parameters = {name: dense, **layer._parameters}  # weights come before biases
+    return layer
+
+
+def fixed_entries(model: nn.Module) -> dict[str, FixedEntries]:
+    """What is fixed in a model, weight by weight.
+
+    Args:
+        model: any module.
+
+    Returns:
+        For each weight with fixed entries, by its name in the dense model, the :class:`FixedEntries`; tensors are
+        those of the model.
+
+    Example:
+        >>> from symfield.weightspace import Rule, asymmetrize
+        >>> model = asymmetrize(nn.Sequential(nn.Linear(4, 3)), Rule(fix=1, kappa=1.0), seed=0)
+        >>> {name: (entries.mask.shape, entries.parameter) for name, entries in fixed_entries(model).items()}
+        {'0.weight': (torch.Size([3, 4]), '0.parametrizations.weight.original')}
+    """
+    return {
+        f"{path}.{name}" if path else name: FixedEntries(
+            weight.trainable_entries
+            if isinstance(weight, MaskedWeight)
+            else torch.ones_like(weight.fixed_values).bool(),
+            weight.fixed_values,
+            f"{path}.parametrizations.{name}.original" if path else f"parametrizations.{name}.original",
+            isinstance(weight, ShiftedWeight),
+        )
+        for path, _, name, weight in _all_fixed(model)
+    }
+
+
+def _all_fixed(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, MaskedWeight | ShiftedWeight]]:
+    for path, module in model.named_modules():
+        for name in list(_steps(module)) if parametrize.is_parametrized(module) else ():
+            weight = _fixing(module, name)
+            if weight is not None:
+                yield path, module, name, weight
+
+
+def _fixing(layer: nn.Module, name: str) -> MaskedWeight | ShiftedWeight | None:
+    if not parametrize.is_parametrized(layer, name):
+        return None
+    steps = list(_steps(layer)[name].children())
+    return steps[0] if len(steps) == 1 and isinstance(steps[0], MaskedWeight | ShiftedWeight) else None
+
+
+def _steps(layer: nn.Module) -> nn.ModuleDict:
+    """How the parametrized weights of a layer are computed, by name."""
+    return cast(nn.ModuleDict, layer.parametrizations)
+
+
+def _reduce(layer: nn.Module, protocol: int) -> tuple[Any, ...]:
+    """How a parametrized layer is pickled, which torch leaves out: its class is made anew, then its state."""
+    return _made_anew, (type(layer).__mro__[1], tuple(_steps(layer))), layer.__dict__.copy()
+
+
+def _made_anew(kind: type[nn.Module], names: tuple[str, ...]) -> nn.Module:
+    layer = kind.__new__(kind)
+    nn.Module.__init__(layer)
+    _parametrized(layer, dict.fromkeys(names))
+    return layer
+
+
+def _parametrized(layer: nn.Module, steps: Mapping[str, nn.Module | None]) -> None:
+    """Give a layer a class of its own, with properties for weights that are computed as before."""
+    for name, step in steps.items():
+        layer.register_parameter(name, nn.Parameter(torch.empty(0)))
+        parametrize.register_parametrization(layer, name, nn.Identity())
+        if step is not None:
+            _steps(layer)[name] = step
+    type(layer).__reduce_ex__ = _reduce  # type: ignore[method-assign, assignment]
