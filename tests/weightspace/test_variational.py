@@ -121,8 +121,9 @@ def test_samples_of_a_batch_are_drawn_apart_and_outputs_of_one_together():
     assert abs(float(torch.corrcoef(torch.stack([noise[0, :2000], noise[0, 2000:]]))[0, 1])) < 0.1
 
 
-def test_convolutions_draw_with_the_variance_of_their_kernels():
-    layer = nn.Conv2d(2, 3, 3, stride=2, padding=1).double()
+@pytest.mark.parametrize("groups", [1, 2])
+def test_convolutions_draw_with_the_variance_of_their_kernels(groups):
+    layer = nn.Conv2d(2, 4, 3, stride=2, padding=1, groups=groups).double()
     given = entries(layer.weight.shape)
     found = variational(
         layer, rank=3, delta=0.05, prior=width_prior(1.0), generator=random.generator(0), spread=0.2,
@@ -132,11 +133,12 @@ def test_convolutions_draw_with_the_variance_of_their_kernels():
     own = found.layers()["model"]
     with torch.no_grad():
         y = found(x.expand(20_000, -1, -1, -1), generator=random.generator(2))
-        patches = nn.functional.unfold(x, 3, padding=1, stride=2)[0]
-        kernel = own.effective()[1].flatten(2)
-        along = torch.einsum("rok,kp->rop", kernel, patches) + own.bias_directions[:, :, None]
-        free = own.mask.to(x).flatten(1)
-        expected = along.square().sum(0) / 3 + 0.05 * (torch.einsum("ok,kp->op", free, patches.square()) + 1)
+        patches = nn.functional.unfold(x, 3, padding=1, stride=2)[0].reshape(groups, -1, 4)
+        kernel = own.effective()[1].reshape(3, groups, 4 // groups, -1)
+        along = torch.einsum("rgok,gkp->rgop", kernel, patches).flatten(1, 2) + own.bias_directions[:, :, None]
+        free = own.mask.to(x).reshape(groups, 4 // groups, -1)
+        small = torch.einsum("gok,gkp->gop", free, patches.square()).flatten(0, 1) + 1
+        expected = along.square().sum(0) / 3 + 0.05 * small
         found_variance = y.flatten(2).var(0)
     assert torch.allclose(found_variance, expected, rtol=4 * math.sqrt(2 / 20_000))
 

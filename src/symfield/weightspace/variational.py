@@ -131,6 +131,8 @@ class LowRankGaussian(nn.Module):
         self.register_buffer("mask", None if fixed is None else fixed.mask.to(weight.device))
         self.register_buffer("values", None if fixed is None else fixed.values.to(weight))
         self.source = _Source()
+        self.axis = -1 if isinstance(layer, nn.Linear) else -weight.ndim + 1
+        self.grouped = getattr(layer, "groups", 1) != 1
 
     def effective(self) -> tuple[Tensor, Tensor]:
         """Mean of the weights, and their directions; fixed entries at their values and without variance."""
@@ -152,18 +154,22 @@ class LowRankGaussian(nn.Module):
         source = self.source.generator
         if source is None:
             return found
-        along = [
-            self.operation(x, directions[r], None if self.bias_directions is None else self.bias_directions[r])
-            for r in range(self.rank)
-        ]
+        along = self._along(x, directions)
         each = (self.rank, len(x), *(1,) * (found.ndim - 1))
         common = torch.randn(each, generator=source, dtype=x.dtype, device=source.device).to(x.device)
         own = torch.randn(found.shape, generator=source, dtype=x.dtype, device=source.device).to(x.device)
         ones = torch.ones_like(mean) if self.mask is None else self.mask.to(mean)
         variance = self.operation(x.square(), ones, None if self.bias is None else torch.ones_like(self.bias))
-        return (
-            found + (common * torch.stack(along)).sum(0) / math.sqrt(self.rank) + (self.delta * variance).sqrt() * own
-        )
+        return found + (common * along).sum(0) / math.sqrt(self.rank) + (self.delta * variance).sqrt() * own
+
+    def _along(self, x: Tensor, directions: Tensor) -> Tensor:
+        """V_r x + v_r for all directions, shape ``(R, *outputs)``: one operation, as if they were output units."""
+        biases = self.bias_directions
+        if self.grouped:
+            each = [self.operation(x, directions[r], None if biases is None else biases[r]) for r in range(self.rank)]
+            return torch.stack(each)
+        found = self.operation(x, directions.flatten(0, 1), None if biases is None else biases.flatten())
+        return found.unflatten(self.axis, (self.rank, -1)).movedim(self.axis - 1, 0)
 
     def posterior(self) -> LowRankMultivariateNormal:
         """The distribution of all trainable entries, weights before biases, as a value of ``torch.distributions``."""
