@@ -10,7 +10,9 @@ from symfield.weightspace import (
     ActivationMatching,
     FrankWolfe,
     Permutation,
+    Problem,
     Sinkhorn,
+    StraightThrough,
     WeightMatching,
     activations,
     align,
@@ -21,6 +23,7 @@ from symfield.weightspace import (
     sinkhorn,
     symmetries,
 )
+from symfield.weightspace.matching_polytope import Relaxation, bilinear
 
 DIM, OUT = 5, 3
 
@@ -111,6 +114,7 @@ def test_inputs_are_never_modified(generator):
         FrankWolfe(iterations=2),
         Sinkhorn(steps=2),
         Sinkhorn(loss=lambda p: p["0.weight"].square().sum(), steps=2, straight_through=True),
+        StraightThrough(lambda p: p["0.weight"].square().sum(), steps=2),
     ):
         found = align(*mine, symmetry, method=method)
         for before, after in zip(kept, mine, strict=True):
@@ -218,9 +222,59 @@ def test_frank_wolfe_is_at_least_as_good_as_its_start(generator):
     a, b = mlp(nn.GELU, generator), mlp(nn.GELU, generator)
     symmetry = symmetries(a, torch.randn(2, DIM, generator=generator))
     plain = align(state(a), state(b), symmetry)
-    for spread in (0.0, 1.0):
-        found = align(state(a), state(b), symmetry, method=FrankWolfe(spread=spread))
+    for spread in (0.0, 0.97, 1.0):
+        method = FrankWolfe(WeightMatching(), spread=spread)
+        found = align(state(a), state(b), symmetry, method=method)
         assert found.after.squared_distance <= plain.after.squared_distance + 1e-9
+
+
+def test_kept_gradients_of_frank_wolfe_take_the_steps_of_the_whole_gradient(generator, monkeypatch):
+    a, b = mlp(nn.GELU, generator), mlp(nn.GELU, generator)
+    symmetry = symmetries(a, torch.randn(2, DIM, generator=generator))
+    pair = [{name: value.double() for name, value in state(model).items()} for model in (a, b)]
+    for spread in (0.3, 0.97):
+        method = FrankWolfe(identity, spread=spread, iterations=6, polish=WeightMatching(sweeps=0))
+        kept = align(*pair, symmetry, method=method)
+        with monkeypatch.context() as patch:
+            patch.setattr("symfield.weightspace.matching_soft.bilinear", lambda problem: False)
+            whole = align(*pair, symmetry, method=method)
+        assert all(torch.equal(kept.element[name], value) for name, value in whole.element.items())
+
+
+def test_the_value_of_the_relaxation_is_the_inner_product_and_never_falls(generator):
+    a, b = mlp(nn.ReLU, generator), mlp(nn.ReLU, generator)
+    symmetry = symmetries(a, torch.randn(2, DIM, generator=generator))
+    one, two = ({name: value.double() for name, value in state(model).items()} for model in (a, b))
+    problem = Problem(one, two, symmetry, dict.fromkeys(one, 1.0))
+    assert bilinear(problem)
+    whole = symmetry.compose({}, {})
+    point = Relaxation(problem, whole, spread=0.7)
+    still = sum(float((one[n] * two[n]).sum()) for n in ("4.bias",))
+
+    def inner() -> float:
+        moved = symmetry.apply(two, {**whole, **point.matrices})
+        return sum(float((one[name] * moved[name]).sum()) for name in one) - still
+
+    assert point.value == pytest.approx(inner(), abs=1e-10)
+    for _ in range(8):
+        before, gain = point.value, point.step()
+        assert gain >= -1e-12
+        assert point.value == pytest.approx(before + gain, abs=1e-12)
+        assert point.value == pytest.approx(inner(), abs=1e-9)
+        for matrix in point.matrices.values():
+            torch.testing.assert_close(matrix.sum(0), torch.ones_like(matrix[0]))
+            torch.testing.assert_close(matrix.sum(1), torch.ones_like(matrix[0]))
+
+
+def test_old_duals_change_the_time_of_weight_matching_and_not_its_end(generator, monkeypatch):
+    a, b = mlp(nn.GELU, generator), mlp(nn.GELU, generator)
+    symmetry = symmetries(a, torch.randn(2, DIM, generator=generator))
+    ends = []
+    for flat in (True, False):
+        monkeypatch.setattr("symfield.weightspace.matching_permutations._is_flat", lambda matrix, index, f=flat: f)
+        ends.append(align(state(a), state(b), symmetry))
+    assert all(torch.equal(ends[0].element[name], value) for name, value in ends[1].element.items())
+    assert ends[0].work == ends[1].work
 
 
 def test_frank_wolfe_matches_within_heads(generator):
@@ -257,6 +311,34 @@ def test_sinkhorn_lowers_the_loss_that_it_is_given(straight_through, generator):
     assert all(x >= y for x, y in zip(found.history, found.history[1:], strict=False))
     middle = {n: (v + found.params[n]) / 2 for n, v in state(a).items()}
     assert float(loss(middle)) == pytest.approx(found.history[-1], rel=1e-4)
+
+
+def test_straight_through_lowers_the_loss_at_the_midpoint_and_counts_its_start(generator):
+    x = torch.randn(64, DIM, generator=generator)
+    a, b = mlp(nn.Tanh, generator), mlp(nn.Tanh, generator)
+    y = a(x).detach()
+    symmetry = symmetries(a, x)
+
+    def loss(params):
+        return (output(a, params, x) - y).square().mean()
+
+    found = align(state(a), state(b), symmetry, method=StraightThrough(loss, steps=60, learning_rate=0.03))
+    assert found.history[-1] < 0.97 * found.history[0]
+    assert len(found.history) == 61
+    assert all(x >= y for x, y in zip(found.history, found.history[1:], strict=False))
+    middle = {n: (v + found.params[n]) / 2 for n, v in state(a).items()}
+    assert float(loss(middle)) == pytest.approx(found.history[-1], rel=1e-4)
+    matched = align(state(a), state(b), symmetry)
+    middle = {n: (v + matched.params[n]) / 2 for n, v in state(a).items()}
+    assert float(loss(middle)) == pytest.approx(found.history[0], rel=1e-4)
+
+
+def test_straight_through_without_steps_is_weight_matching(generator):
+    a, b = mlp(nn.ReLU, generator), mlp(nn.ReLU, generator)
+    symmetry = symmetries(a, torch.randn(2, DIM, generator=generator))
+    method = StraightThrough(lambda params: params["0.weight"].square().sum(), steps=0)
+    found, plain = (align(state(a), state(b), symmetry, method=m) for m in (method, None))
+    assert all(torch.equal(found.element[name], value) for name, value in plain.element.items())
 
 
 def test_sinkhorn_on_the_distance_recovers_a_planted_permutation_from_nearby(generator):

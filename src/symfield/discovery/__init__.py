@@ -1,19 +1,27 @@
 """From data to its symmetry, and what to do with it.
 
 - :class:`Dataset`, :func:`dataset`: inputs and targets, checked once;
-- :func:`discover_fixed_points`: the subspace of parameters that training does not leave, by :class:`TrainingFree`.
+- :func:`discover_fixed_points`: the subspace of parameters that training does not leave, by :class:`TrainingFree`;
+- :func:`advise`: does a symmetry hold, what does its use buy, what does it cost; :class:`Advice`;
+- :func:`evidence`: the equivariance error of data, element by element; :func:`uncontradicted`, what is left;
+- :func:`compare`, :func:`fit`: matched small trainings as none, DA, FA, canonical frame, EA; :class:`Budget`.
 
 References:
     Maass Martínez & Fontbona 2024, *Symmetries in Overparametrized Neural Networks: A Mean-Field View*,
     arXiv 2405.19995v3.
 """
 
+from symfield.discovery.advice import Advice, Finding, Ranked, advise
 from symfield.discovery.closures import Closure, closure_of, permutations_of_matrices
 from symfield.discovery.dataset import Dataset, dataset
+from symfield.discovery.evidence import Element, Estimate, Evidence, evidence
 from symfield.discovery.findings import FixedPoints, Method, Problem, Round
 from symfield.discovery.fixed_points import discover_fixed_points
 from symfield.discovery.hidden_permutations import SignedPair, hidden_permutations
+from symfield.discovery.networks import Scheme, schemes
+from symfield.discovery.subgroups import Candidate, uncontradicted
 from symfield.discovery.training_free import TrainingFree
+from symfield.discovery.trainings import Budget, Trained, Trainings, compare, fit
 
 __all__ = [
     "Dataset",
@@ -29,4 +37,21 @@ __all__ = [
     "permutations_of_matrices",
     "SignedPair",
     "hidden_permutations",
+    "advise",
+    "Advice",
+    "Finding",
+    "Ranked",
+    "evidence",
+    "Evidence",
+    "Element",
+    "Estimate",
+    "uncontradicted",
+    "Candidate",
+    "schemes",
+    "Scheme",
+    "compare",
+    "fit",
+    "Budget",
+    "Trainings",
+    "Trained",
 ]

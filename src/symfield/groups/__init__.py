@@ -13,6 +13,7 @@ from symfield.groups.group import MAX_ELEMENTS, Group
 from symfield.groups.matrix import Matrix
 from symfield.groups.orthogonal import Orthogonal, SpecialOrthogonal
 from symfield.groups.permutation import Permutation
+from symfield.groups.placed import Placed
 from symfield.groups.product import DirectProduct
 from symfield.groups.representation import Representation
 
@@ -42,5 +43,6 @@ __all__ = [
     "Copies",
     "Dual",
     "Factor",
+    "Placed",
     "hom",
 ]

@@ -133,6 +133,9 @@ class Orthogonal(Group):
         reflected = self.determinant(g) < 0
         r = self.reflection.to(g.device)
         rotations = torch.where(reflected[..., None, None], g.double() @ r, g.double())
+        if self.n == 2:
+            angle = torch.atan2(rotations[..., 1, 0], rotations[..., 0, 0])
+            return angle[..., None, None] * self.lie_algebra[0].to(g.device), reflected
         flat = rotations.reshape(math.prod(rotations.shape[:-2]), self.n, self.n)
         logs = np.stack([_skew_log(m) for m in flat.cpu().numpy()]) if len(flat) else np.zeros(flat.shape)
         return torch.from_numpy(logs).to(g.device).reshape(rotations.shape), reflected

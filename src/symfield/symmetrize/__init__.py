@@ -5,7 +5,21 @@ References:
     Kim et al. 2023, *Learning Probabilistic Symmetrization for Architecture Agnostic Equivariance*, arXiv 2306.02866v3.
 """
 
+from symfield.symmetrize.canonical import Canonical, Sorted, canonical
 from symfield.symmetrize.frames import Frame, Haar, Poses, Uniform, haar, uniform
 from symfield.symmetrize.operator import Symmetrized, augment, symmetrize
 
-__all__ = ["symmetrize", "Symmetrized", "augment", "uniform", "haar", "Frame", "Poses", "Uniform", "Haar"]
+__all__ = [
+    "symmetrize",
+    "Symmetrized",
+    "augment",
+    "uniform",
+    "haar",
+    "canonical",
+    "Frame",
+    "Poses",
+    "Uniform",
+    "Haar",
+    "Canonical",
+    "Sorted",
+]

@@ -155,19 +155,34 @@ class HiddenUnit(Unit):
         w, a, b = self.unpack(z)
         return torch.einsum("...nbh,...noh->...nbo", self.activation(self._preactivation(x, a, b)), w)
 
+    def mean(self, x: Float[Tensor, "*#r b d"], z: Float[Tensor, "*#r n p"]) -> Float[Tensor, "..."]:
+        """(1/n) Σ_i W_i σ(A_iᵀ x_b + B_i), shape ``(*r, b, o)``, as two matrix products over all hidden coordinates."""
+        w, a, b = self._stacked(z)
+        return self.activation(self._preactivations(x, a, b)) @ w.mT / z.shape[-2]
+
     def pullback(
         self, x: Float[Tensor, "*#r b d"], z: Float[Tensor, "*#r n p"], u: Float[Tensor, "*#r b o"]
     ) -> Float[Tensor, "..."]:
         """Gradients in W, A and B, shape ``(*r, n, p)``."""
-        w, a, b = self.unpack(z)
-        pre = self._preactivation(x, a, b)
+        w, a, b = self._stacked(z)
+        pre = self._preactivations(x, a, b)
         value = self.activation(pre)
-        delta = torch.einsum("...bo,...noh->...nbh", u, w) * self.activation.derivative(pre, value)
-        parts = [
-            torch.einsum("...bo,...nbh->...noh", u, value).flatten(-2),
-            torch.einsum("...bd,...nbh->...ndh", x, delta).flatten(-2),
-        ]
-        return torch.cat([*parts, delta.sum(-2)] if self.bias else parts, dim=-1)
+        delta = (u @ w) * self.activation.derivative(pre, value)
+        parts = [(u.mT @ value), (x.mT @ delta)]
+        if self.bias:
+            parts.append(delta.sum(-2, keepdim=True))
+        runs = torch.broadcast_shapes(*(part.shape[:-2] for part in parts))
+        n = z.shape[-2]
+        each = [part.unflatten(-1, (n, self.hidden)).movedim(-2, -3).flatten(-2) for part in parts]
+        return torch.cat([part.expand(*runs, *part.shape[-2:]) for part in each], dim=-1)
+
+    def _stacked(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The layers of the whole ensemble: W ``(*r, o, n·h)``, A ``(*r, d, n·h)``, B ``(*r, 1, n·h)``."""
+        w, a, b = self.unpack(z)
+        return w.movedim(-3, -2).flatten(-2), a.movedim(-3, -2).flatten(-2), b.flatten(-2).unsqueeze(-2)
+
+    def _preactivations(self, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return x @ a + b if self.bias else x @ a
 
     def representation(
         self, rep_in: Representation, rep_out: Representation, hidden: object | None = None

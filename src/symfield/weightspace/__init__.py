@@ -99,6 +99,7 @@ from symfield.weightspace.matching import Fit, Method, Problem, Solution, Work
 from symfield.weightspace.matching_activations import ActivationMatching, activations, correlation, covariance
 from symfield.weightspace.matching_soft import FrankWolfe, Sinkhorn, sinkhorn
 from symfield.weightspace.matching_starts import sorted_entries
+from symfield.weightspace.matching_straight_through import StraightThrough
 from symfield.weightspace.matching_weights import WeightMatching, identity
 from symfield.weightspace.merging import (
     FourCorners,
@@ -196,6 +197,7 @@ __all__ = [
     "FrankWolfe",
     "Sinkhorn",
     "sinkhorn",
+    "StraightThrough",
     "orthogonal_procrustes",
     "interpolate",
     "Curve",

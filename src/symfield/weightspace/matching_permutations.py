@@ -20,7 +20,7 @@ from typing import TypeAlias
 import torch
 
 from symfield.typing import Generator, Tensor
-from symfield.weightspace.assignment import assign
+from symfield.weightspace.assignment import Assignment, assign
 from symfield.weightspace.factors import Permutation, Sign
 from symfield.weightspace.layout import Piece, map_blocks
 from symfield.weightspace.matching import Problem, Work
@@ -87,6 +87,7 @@ class _Space:
     known: dict[str, _State] = field(default_factory=dict)
     included: set[int] = field(default_factory=set)  # positions of the blocks that the scores contain
     solved: bool = False
+    duals: Assignment | None = None  # of the last solution, where they help the next one
 
     @property
     def state(self) -> _State:
@@ -311,8 +312,9 @@ class Descent:
         matrix = torch.zeros(()) if scores is None else scores if space.sign is None else scores.abs()
         if plain is not None:
             matrix = matrix + plain
-        found = assign(matrix, maximize=True)
+        found = assign(matrix, maximize=True, warm=space.duals if self._incremental else None)
         index = found.columns.to(space.index.device)
+        space.duals = found if _is_flat(matrix, index) else None
         signs = space.signs
         if signs is not None and scores is not None:
             chosen = torch.where(scores[torch.arange(len(index)), index] < 0, -1.0, 1.0).to(signs)
@@ -348,6 +350,14 @@ class Descent:
         rest = _Space(space.factor, space.sign, space.index, space.signs, space.blocks)
         self._compute(rest, space.included - {k for k, _ in twice})
         return value + _entries(rest.scores, state, signed=True) + _entries(rest.plain, state, signed=False)
+
+
+def _is_flat(matrix: Tensor, index: Tensor) -> bool:
+    """Whether most units are not assigned to what they like best, where old duals save half of the next solution.
+
+    Where most are, the next solution is quick in any case, and old duals cost time.
+    """
+    return bool((matrix.argmax(1) == index).double().mean() < 0.5)
 
 
 def _entries(scores: Tensor | None, state: _State, *, signed: bool) -> float:

@@ -6,17 +6,18 @@ the best step is computed exactly. All spaces move together, where coordinate de
 
 :class:`Sinkhorn` follows the gradient of *any* loss, such as the training loss at the midpoint of the two models, with
 respect to logits whose Sinkhorn normalisation is the matrix; or, straight through, with the assignment in the forward
-pass and the Sinkhorn matrix in the backward pass.
+pass and the Sinkhorn matrix in the backward pass. Latent *weights* in place of logits, as in Git Re-Basin, are
+:class:`~symfield.weightspace.StraightThrough`.
 
 References:
     Crisostomi et al. 2024, C²M³, Algorithm 1, arXiv 2405.17897. Peña et al. 2023, Re-basin via implicit Sinkhorn
-    differentiation, arXiv 2212.12042. Ainsworth, Hayase & Srinivasa 2023, Section 3.3, arXiv 2209.04836.
+    differentiation, arXiv 2212.12042.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from symfield.weightspace.assignment import assign
 from symfield.weightspace.factors import Permutation
 from symfield.weightspace.layout import pieces
 from symfield.weightspace.matching import Method, Problem, Solution, Work
+from symfield.weightspace.matching_polytope import Relaxation, bilinear
 from symfield.weightspace.matching_weights import WeightMatching
 from symfield.weightspace.symmetry import Element
 
@@ -57,16 +59,20 @@ def sinkhorn(logits: Float[Tensor, "..."], *, iterations: int = 20) -> Float[Ten
 class FrankWolfe:
     """Frank-Wolfe on doubly stochastic matrices, then rounding, then weight matching from there.
 
+    The first point lies near the barycentre: what the start knows decides the first corner, and little else. Where
+    every tensor meets at most two permutations, the steps are those of
+    :class:`~symfield.weightspace.matching_polytope.Relaxation`; elsewhere they differentiate the whole objective.
+
     Attributes:
-        start: method that gives the first element; None starts from the default of :class:`WeightMatching`.
-        spread: share of the barycentre, the matrix of equal entries, in the first point; it forgets part of the start.
+        start: method that gives the first element; None takes one sweep of :class:`WeightMatching`.
+        spread: share of the barycentre, the matrix of equal entries, in the first point; it forgets most of the start.
         iterations: steps at most.
         tolerance: relative improvement below which it stops.
         polish: the descent from the rounded point.
     """
 
     start: Method | None = None
-    spread: float = 0.5
+    spread: float = 0.97
     iterations: int = 50
     tolerance: float = 1e-5
     polish: WeightMatching = field(default_factory=WeightMatching)
@@ -78,18 +84,36 @@ class FrankWolfe:
             problem: two models.
 
         Returns:
-            The better of the polished end and of the start polished alone; the history is that of the polish, in
-            squared distances.
+            The polished end, or the start where that is better; the history is that of the polish, in squared
+            distances.
         """
-        first = self.start(problem) if self.start else self.polish(problem)
-        names = [f.name for f in problem.symmetry.factors if isinstance(f, Permutation)]
+        first = (self.start or replace(self.polish, sweeps=1))(problem)
         whole = problem.symmetry.compose(first.element, {})
+        run = self._kept if bilinear(problem) else self._whole
+        rounded, work = run(problem, whole)
+        reached = Solution({**whole, **rounded})
+        end = replace(self.polish, start=lambda _: reached, restarts=0)(problem)
+        given = problem.fit(whole).squared_distance
+        best = end if end.history[-1] <= given else Solution(whole, (given,))
+        return best._replace(work=first.work.plus(work).plus(end.work))
+
+    def _kept(self, problem: Problem, whole: Element) -> tuple[Element, Work]:
+        """Steps with kept gradients."""
+        point = Relaxation(problem, whole, spread=self.spread)
+        for _ in range(self.iterations):
+            if point.step() <= self.tolerance * abs(point.value):
+                break
+        return point.rounded(), point.work
+
+    def _whole(self, problem: Problem, whole: Element) -> tuple[Element, Work]:
+        """Steps by the gradient of the whole objective."""
+        names = [f.name for f in problem.symmetry.factors if isinstance(f, Permutation)]
         others = {name: g for name, g in whole.items() if name not in names}
         point = {}
         for name in names:
             one_hot = torch.nn.functional.one_hot(whole[name], whole[name].shape[-1]).to(_like(problem))
             point[name] = (1 - self.spread) * one_hot + self.spread / one_hot.shape[-1]
-        work = first.work
+        work = Work()
         value = _inner(problem, {**others, **point})
         for _ in range(self.iterations):
             corner, found = _corner(problem, others, point)
@@ -100,11 +124,7 @@ class FrankWolfe:
             if reached - value <= self.tolerance * abs(value):
                 break
             value = reached
-        rounded = {**others, **{name: _round(point[name]) for name in names}}
-        end = _from(self.polish, problem, rounded)
-        again = _from(self.polish, problem, whole)
-        best = min(end, again, key=lambda solution: solution.history[-1])
-        return best._replace(work=work.plus(end.work).plus(again.work))
+        return {name: _round(point[name]) for name in names}, work
 
 
 @dataclass(frozen=True)
@@ -191,13 +211,6 @@ class Sinkhorn:
             point = {**trees.lerp(a, b, position), **fixed}
             total.append(self.loss({**point, **{name: point[home] for name, home in aliases.items() if home in point}}))
         return torch.stack(total).mean()
-
-
-def _from(method: WeightMatching, problem: Problem, element: Element) -> Solution:
-    given = Solution(element)
-    return WeightMatching(
-        lambda _: given, method.kinds, method.sweeps, 0, method.generator, method.incremental, method.tolerance
-    )(problem)
 
 
 def _like(problem: Problem) -> Tensor:
