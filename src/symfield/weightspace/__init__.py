@@ -115,12 +115,13 @@ from symfield.weightspace.metanetworks import (
     Prediction,
     Split,
     Statistics,
+    agreement,
     deep_sets,
     fit_metanetwork,
     flattened_mlp,
     split_samples,
 )
-from symfield.weightspace.metanetworks_graph import GraphMetanetwork, mlp_graphs
+from symfield.weightspace.metanetworks_graph import GraphMetanetwork, fit_graph_metanetwork, mlp_graphs
 from symfield.weightspace.procrustes import orthogonal_procrustes
 from symfield.weightspace.repairing import LayerRepair, Repair, Repaired, repair
 from symfield.weightspace.report import Check, Fixed, Report, Unknown
@@ -285,6 +286,8 @@ __all__ = [
     "ConvolutionalReader",
     "GraphMetanetwork",
     "mlp_graphs",
+    "fit_graph_metanetwork",
+    "agreement",
     "UnitAgreement",
     "unit_agreement",
     "model_agreement",

@@ -35,6 +35,7 @@ __all__ = [
     "Prediction",
     "Split",
     "Statistics",
+    "agreement",
     "deep_sets",
     "fit_metanetwork",
     "flattened_mlp",
@@ -341,7 +342,27 @@ def fit_metanetwork(
     rows = slice(chosen * len(seeds), (chosen + 1) * len(seeds))
     own = {name: value[rows] for name, value in kept.items()}
     outputs = outputs_many(model, own, inputs[split.test], together=together)[..., 0].double()
+    return Prediction(
+        float(rates[chosen]), *agreement(outputs, wanted), when[rows].numpy(), outputs, table.numpy()
+    )  # fmt: skip
+
+
+def agreement(outputs: Float[Tensor, "s c"], wanted: Float[Tensor, " c"]) -> tuple[np.ndarray, np.ndarray]:
+    """How well several predictions agree with what came true.
+
+    Args:
+        outputs: predictions, one row for each.
+        wanted: what came true.
+
+    Returns:
+        R² and Kendall's τ, each of shape ``(s,)``.
+
+    Example:
+        >>> r2, tau = agreement(torch.tensor([[0.0, 1.0, 2.0], [1.0, 1.5, 1.0]]), torch.tensor([0.0, 1.0, 2.0]))
+        >>> r2.tolist(), tau[0]
+        ([1.0, -0.125], np.float64(1.0))
+    """
     residual = (outputs - wanted).square().mean(1)
     r2 = (1 - residual / wanted.var(correction=0)).cpu().numpy()
-    tau = np.array([kendalltau(found.cpu().numpy(), wanted.cpu().numpy()).statistic for found in outputs])
-    return Prediction(float(rates[chosen]), r2, tau, when[rows].numpy(), outputs, table.numpy())
+    tau = [kendalltau(found.cpu().numpy(), wanted.cpu().numpy()).statistic for found in outputs]
+    return r2, np.array(tau)

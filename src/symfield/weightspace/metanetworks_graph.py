@@ -14,15 +14,18 @@ from __future__ import annotations
 import importlib
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from symfield.typing import Float, Tensor
+from symfield import random
+from symfield.typing import Float, Params, Tensor
+from symfield.weightspace.metanetworks import Prediction, Split, agreement
 
-__all__ = ["GraphMetanetwork", "mlp_graphs"]
+__all__ = ["GraphMetanetwork", "fit_graph_metanetwork", "mlp_graphs"]
 
 
 def _geometric(name: str) -> Any:
@@ -132,3 +135,80 @@ class GraphMetanetwork(nn.Module):
         for layer, norm in zip(self.rounds, self.norms, strict=True):
             x = x + norm(layer(x, both, features))
         return self.head(self._pool(x, graphs.batch))
+
+
+def fit_graph_metanetwork(
+    build: Callable[[], nn.Module],
+    graphs: Sequence[Any],
+    targets: Float[Tensor, " n"],
+    split: Split,
+    *,
+    rates: Sequence[float],
+    seeds: Sequence[int],
+    epochs: int = 50,
+    batch: int = 32,
+    decay: float = 1e-2,
+) -> Prediction:
+    """As :func:`~symfield.weightspace.fit_metanetwork` for graphs, which may differ in shape: one after another.
+
+    Args:
+        build: makes a metanetwork.
+        graphs: one for each network, see :func:`mlp_graphs`.
+        targets: what it should say.
+        split: of the graphs.
+        rates: learning rates to choose from.
+        seeds: of initial parameters and order of the samples.
+        epochs: of training.
+        batch: graphs in a step.
+        decay: weight decay of AdamW.
+
+    Returns:
+        The prediction.
+
+    Raises:
+        ImportError: if PyTorch Geometric is not installed.
+        ValueError: if there are no rates or seeds, or not a finite target for each graph.
+
+    Example:
+        >>> from symfield.weightspace import split_samples
+        >>> weights = torch.linspace(-1, 1, 40)[:, None, None]
+        >>> found = fit_graph_metanetwork(lambda: GraphMetanetwork(5, hidden=8, rounds=1),
+        ...                               mlp_graphs([(weights, torch.zeros(40, 1))]), weights[:, 0, 0],
+        ...                               split_samples(40, seed=0), rates=[1e-2], seeds=[0], epochs=30, batch=8)
+        >>> bool(found.r2[0] > 0.5)
+        True
+    """
+    if not len(rates) or not len(seeds) or len(targets) != len(graphs) or not bool(targets.isfinite().all()):
+        raise ValueError(f"expected rates, seeds and a finite target for each of {len(graphs)} graphs")
+    loader = _geometric("torch_geometric.loader").DataLoader
+    parts = [[graphs[i].clone() for i in part.tolist()] for part in split]
+    for part, rows in zip(parts, split, strict=True):
+        for graph, target in zip(part, targets[rows], strict=True):
+            graph.y = target.reshape(1)
+    validation, test = (next(iter(loader(part, batch_size=len(part)))) for part in parts[1:])
+    best = np.full((len(rates), len(seeds)), np.inf)
+    when = np.zeros((len(rates), len(seeds)), dtype=int)
+    outputs = torch.zeros(len(rates), len(seeds), len(parts[2]), dtype=torch.float64)
+    for i, rate in enumerate(rates):
+        for j, seed in enumerate(seeds):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                model = build()
+            optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay)
+            kept: Params = {}
+            batches = loader(parts[0], batch_size=batch, shuffle=True, generator=random.generator(seed))
+            for epoch in range(epochs):
+                for some in batches:
+                    optimiser.zero_grad()
+                    (model(some)[:, 0] - some.y).square().mean().backward()
+                    optimiser.step()
+                with torch.no_grad():
+                    loss = float((model(validation)[:, 0] - validation.y).square().mean())
+                if loss < best[i, j]:
+                    best[i, j], when[i, j] = loss, epoch + 1
+                    kept = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            with torch.no_grad():
+                outputs[i, j] = torch.func.functional_call(model, kept, (test,))[:, 0].double()
+    chosen = int(best.mean(1).argmin())
+    r2, tau = agreement(outputs[chosen], targets[split.test].double())
+    return Prediction(float(rates[chosen]), r2, tau, when[chosen], outputs[chosen], best)
