@@ -269,6 +269,60 @@ def align_models(
     raise typer.Exit(align_checkpoints(request))
 
 
+Fix = Annotated[
+    str | None, typer.Option("--fix", help="Fixed entries of every unit: a count such as 8, or a share such as 0.25.")
+]
+Modules = Annotated[
+    str | None, typer.Option("--modules", help="Only modules whose path fits this pattern, such as layers.*.")
+]
+
+
+@app.command(name="asymmetrize")
+def asymmetrize_model(
+    model: ModelName,
+    fix: Annotated[
+        str, typer.Option("--fix", help="Fixed entries of every unit: a count such as 8, or a share such as 0.25.")
+    ],
+    kappa: Annotated[float, typer.Option("--kappa", help="Standard deviation of the fixed entries.")],
+    seed: Annotated[int, typer.Option("--seed", help="Of masks and fixed values.", min=0)] = 0,
+    modules: Modules = None,
+    filters: Annotated[bool, typer.Option("--filters", help="Fix whole filters of convolutions.")] = False,
+    allow_frozen: Annotated[bool, typer.Option("--allow-frozen", help="Units may be fixed as a whole.")] = False,
+    mode: Annotated[str, typer.Option("--mode", help="exact, additive or init-only.")] = "exact",
+    checkpoint: Annotated[Path | None, typer.Option("--checkpoint", help="Weights of the dense model.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The new model: .safetensors or .pt.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be fixed, and write nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Fix some entries of every unit of a model, other ones in each, so that its units cannot be exchanged."""
+    from symfield.cli.asymmetric import Fixing, asymmetrize_model
+
+    fixing = Fixing(fix, kappa, seed, modules, filters, allow_frozen, mode)
+    raise typer.Exit(asymmetrize_model(model, fixing, checkpoint=checkpoint, out=out, dry_run=dry_run, as_json=as_json))
+
+
+@app.command(name="verify-asymmetry")
+def verify_asymmetry(
+    model: ModelName,
+    example: Examples = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="Weights; masks of an asymmetric model come with them.")
+    ] = None,
+    fix: Fix = None,
+    kappa: Annotated[float, typer.Option("--kappa", help="Standard deviation of the fixed entries.")] = 1.0,
+    modules: Modules = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Of masks, and of random inputs.", min=0)] = 0,
+) -> None:
+    """Say what is guaranteed of a model with fixed entries or gates; exit code 1 when units can be exchanged."""
+    from symfield.cli.asymmetric import Fixing, verify_model
+
+    fixing = None if fix is None else Fixing(fix, kappa, seed, modules)
+    raise typer.Exit(
+        verify_model(model, example or [], checkpoint=checkpoint, fixing=fixing, seed=seed, as_json=as_json)
+    )
+
+
 def _complain(message: str) -> None:
     Console(stderr=True, soft_wrap=True).print(Text.assemble(("symfield: ", "bold red"), message))
 

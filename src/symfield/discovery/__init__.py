@@ -1,7 +1,8 @@
 """From data to its symmetry, and what to do with it.
 
 - :class:`Dataset`, :func:`dataset`: inputs and targets, checked once;
-- :func:`discover_fixed_points`: the subspace of parameters that training does not leave, by :class:`TrainingFree`;
+- :func:`discover_fixed_points`: the subspace of parameters that training does not leave, by
+  :class:`TrainingFree`, :class:`Training` or, as published, :class:`PaperLoop`;
 - :func:`advise`: does a symmetry hold, what does its use buy, what does it cost; :class:`Advice`;
 - :func:`evidence`: the equivariance error of data, element by element; :func:`uncontradicted`, what is left;
 - :func:`compare`, :func:`fit`: matched small trainings as none, DA, FA, canonical frame, EA; :class:`Budget`.
@@ -12,14 +13,16 @@ References:
 """
 
 from symfield.discovery.advice import Advice, Finding, Ranked, advise
-from symfield.discovery.closures import Closure, closure_of, permutations_of_matrices
+from symfield.discovery.closures import Accept, Closure, closure_of, permutations_of_matrices, spans
 from symfield.discovery.dataset import Dataset, dataset
 from symfield.discovery.evidence import Element, Estimate, Evidence, evidence
 from symfield.discovery.findings import FixedPoints, Method, Problem, Round
 from symfield.discovery.fixed_points import discover_fixed_points
 from symfield.discovery.hidden_permutations import SignedPair, hidden_permutations
 from symfield.discovery.networks import Scheme, schemes
+from symfield.discovery.paper_loop import PaperLoop, leading_residual, mean_residual
 from symfield.discovery.subgroups import Candidate, uncontradicted
+from symfield.discovery.training import Training
 from symfield.discovery.training_free import TrainingFree
 from symfield.discovery.trainings import Budget, Trained, Trainings, compare, fit
 
@@ -32,9 +35,15 @@ __all__ = [
     "Method",
     "Problem",
     "TrainingFree",
+    "Training",
+    "PaperLoop",
+    "mean_residual",
+    "leading_residual",
     "Closure",
+    "Accept",
     "closure_of",
     "permutations_of_matrices",
+    "spans",
     "SignedPair",
     "hidden_permutations",
     "advise",

@@ -78,20 +78,22 @@ def mlp_rules(
 class _Block(nn.Module):
     """Two convolutions with norms, and a skip: the identity, or a 1 × 1 convolution with a norm."""
 
-    def __init__(self, d: int, o: int, stride: int) -> None:
+    def __init__(self, d: int, o: int, stride: int, inner: nn.Module, outer: nn.Module) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(d, o, 3, stride, 1, bias=False)
         self.norm1 = nn.GroupNorm(1, o)
         self.conv2 = nn.Conv2d(o, o, 3, 1, 1, bias=False)
         self.norm2 = nn.GroupNorm(1, o)
+        self.inner, self.outer = inner, outer
         changes = stride != 1 or d != o
         self.skip: nn.Module = (
             nn.Sequential(nn.Conv2d(d, o, 1, stride, bias=False), nn.GroupNorm(1, o)) if changes else nn.Identity()
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = torch.relu(self.norm1(self.conv1(x)))
-        return torch.relu(self.norm2(self.conv2(hidden)) + self.skip(x))
+        hidden = self.inner(self.norm1(self.conv1(x)))
+        out: Tensor = self.outer(self.norm2(self.conv2(hidden)) + self.skip(x))
+        return out
 
 
 class ResNet(nn.Module):
@@ -102,24 +104,39 @@ class ResNet(nn.Module):
         width: factor of the channels 16, 32, 64.
         channels: of the images.
         classes: outputs.
+        activation: from the number of an activation and its channels to a module; ReLU when absent.
     """
 
-    def __init__(self, blocks: int, *, width: int = 1, channels: int = 3, classes: int = 10) -> None:
+    def __init__(
+        self,
+        blocks: int,
+        *,
+        width: int = 1,
+        channels: int = 3,
+        classes: int = 10,
+        activation: Callable[[int, int], nn.Module] | None = None,
+    ) -> None:
         super().__init__()
+        numbers = itertools.count()
+
+        def act(o: int) -> nn.Module:
+            return nn.ReLU() if activation is None else activation(next(numbers), o)
+
         sizes = [16 * width, 32 * width, 64 * width]
         self.conv = nn.Conv2d(channels, sizes[0], 3, 1, 1, bias=False)
         self.norm = nn.GroupNorm(1, sizes[0])
+        self.activation = act(sizes[0])
         self.stages = nn.Sequential()
         d = sizes[0]
         for i, o in enumerate(sizes):
-            stage = [_Block(d if j == 0 else o, o, 2 if i and j == 0 else 1) for j in range(blocks)]
+            stage = [_Block(d if j == 0 else o, o, 2 if i and j == 0 else 1, act(o), act(o)) for j in range(blocks)]
             self.stages.append(nn.Sequential(*stage))
             d = o
         self.linear = nn.Linear(d, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits."""
-        hidden = self.stages(torch.relu(self.norm(self.conv(x))))
+        hidden = self.stages(self.activation(self.norm(self.conv(x))))
         return self.linear(hidden.mean((2, 3)))
 
 

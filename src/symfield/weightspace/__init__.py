@@ -15,6 +15,7 @@
 - :func:`train_zoo`: a data set of networks; :func:`fit_metanetwork`: what networks that read networks can tell of them;
 - :func:`asymmetrize`: a model without interchangeable units, by :class:`Rule`; :func:`fixed_entries`: what is fixed;
   :class:`AsymmetricLinear`, :class:`FiGLU`: the layers; :func:`symmetrize_back`: the dense model again;
+- :func:`verify_asymmetry`: which guarantee holds of a model, under which assumption;
 - :func:`train_many`: many networks of one architecture trained as one program, by :class:`AdamW` and other rules;
 - :func:`unit_agreement`, :func:`target_prices`, :func:`permutation_gap`, :func:`coherence`: can units be told apart;
 - :func:`four_corners`, :func:`confidence`: barriers unmatched and matched, plain and repaired, over pairs of models.
@@ -26,7 +27,9 @@ from symfield.weightspace.alignment_many import ManyAlignment, align_many
 from symfield.weightspace.alignment_partial import Zipped, zip_models
 from symfield.weightspace.alignment_widths import Transported, reading_axes, transport
 from symfield.weightspace.assignment import Assignment, assign
-from symfield.weightspace.asymmetric.convert import asymmetrize, symmetrize_back
+from symfield.weightspace.asymmetric.automorphisms import Automorphisms, label_automorphisms, mask_automorphisms
+from symfield.weightspace.asymmetric.convert import asymmetrize, asymmetrize_like, symmetrize_back
+from symfield.weightspace.asymmetric.equivariances import Equivariances, activation_equivariances, gate_is_rigid
 from symfield.weightspace.asymmetric.gates import FiGLU
 from symfield.weightspace.asymmetric.layers import AsymmetricConv1d, AsymmetricConv2d, AsymmetricLinear
 from symfield.weightspace.asymmetric.masks import (
@@ -40,6 +43,7 @@ from symfield.weightspace.asymmetric.masks import (
     fixed_mask,
     fixed_values,
 )
+from symfield.weightspace.asymmetric.ranks import JacobianRank, jacobian_rank
 from symfield.weightspace.asymmetric.rules import (
     FixedPlan,
     Place,
@@ -49,6 +53,7 @@ from symfield.weightspace.asymmetric.rules import (
     places,
     plan_asymmetry,
 )
+from symfield.weightspace.asymmetric.verify import AsymmetryReport, Guarantee, verify_asymmetry
 from symfield.weightspace.asymmetric.weights import (
     FixedEntries,
     MaskedWeight,
@@ -223,6 +228,7 @@ __all__ = [
     "confidence",
     "Repairing",
     "asymmetrize",
+    "asymmetrize_like",
     "symmetrize_back",
     "Rule",
     "Place",
@@ -251,6 +257,17 @@ __all__ = [
     "AsymmetricConv1d",
     "AsymmetricConv2d",
     "FiGLU",
+    "verify_asymmetry",
+    "AsymmetryReport",
+    "Guarantee",
+    "mask_automorphisms",
+    "label_automorphisms",
+    "Automorphisms",
+    "activation_equivariances",
+    "Equivariances",
+    "gate_is_rigid",
+    "jacobian_rank",
+    "JacobianRank",
     "train_many",
     "Training",
     "PerNetwork",

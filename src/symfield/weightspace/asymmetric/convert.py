@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, overload
 
 import torch
 from torch import nn
 
+from symfield.typing import Tensor
 from symfield.weightspace.asymmetric.layers import AsymmetricConv1d, AsymmetricConv2d, AsymmetricLinear
 from symfield.weightspace.asymmetric.masks import fixed_values
-from symfield.weightspace.asymmetric.rules import FixedPlan, PlannedWeight, Rule, plan_asymmetry
+from symfield.weightspace.asymmetric.rules import FixedPlan, PlannedWeight, Rule, places, plan_asymmetry
 from symfield.weightspace.asymmetric.weights import (
     MaskedWeight,
     ShiftedWeight,
@@ -20,7 +21,7 @@ from symfield.weightspace.asymmetric.weights import (
     release_entries,
 )
 
-__all__ = ["Mode", "asymmetrize", "symmetrize_back"]
+__all__ = ["Mode", "asymmetrize", "asymmetrize_like", "symmetrize_back"]
 
 Mode = Literal["exact", "additive", "init_only"]
 
@@ -136,3 +137,48 @@ def symmetrize_back(model: nn.Module) -> nn.Module:
         if type(layer) in _PLAIN:
             layer.__class__ = _PLAIN[type(layer)]  # its constructor has done all that it adds
     return plain
+
+
+def asymmetrize_like(model: nn.Module, params: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of a dense model with the fixed entries, and the parameters, of a checkpoint of an asymmetric one.
+
+    Args:
+        model: the dense architecture; it is not modified.
+        params: ``state_dict()`` of an asymmetric model of that architecture, with its masks and fixed values.
+
+    Returns:
+        The new model.
+
+    Raises:
+        KeyError: if the checkpoint fixes nothing, or a weight that the model does not have.
+        ValueError: if a shape differs.
+
+    Example:
+        >>> made = asymmetrize(nn.Sequential(nn.Linear(8, 4)), Rule(fix=2, kappa=1.0), seed=0)
+        >>> again = asymmetrize_like(nn.Sequential(nn.Linear(8, 4)), made.state_dict())
+        >>> torch.equal(again[0].weight, made[0].weight)
+        True
+    """
+    made = copy.deepcopy(model)
+    axes = {place.name: place.axis for place in places(model)}
+    found = False
+    for key, values in params.items():
+        path, middle, rest = key.rpartition("parametrizations.")
+        tensor, _, end = rest.partition(".")
+        if not middle or end != "0.fixed_values":
+            continue
+        name = f"{path}{tensor}"
+        if name not in dict(made.named_parameters()):
+            raise KeyError(f"the checkpoint fixes entries of {name!r}, which {type(model).__name__} does not have")
+        mask = params.get(f"{path}parametrizations.{tensor}.0.trainable_entries")
+        held = params.get(f"{path}parametrizations.{tensor}.original")
+        axis = axes.get(name, 0)
+        if mask is not None and held is not None and held.ndim == 2 and len(held) != mask.shape[axis]:
+            axis = 1 - axis  # a parameter of a module of one's own
+        weight = ShiftedWeight(values) if mask is None else MaskedWeight(mask, values, axis=axis)
+        fix_entries(made.get_submodule(path.rstrip(".")), tensor, weight)
+        found = True
+    if not found:
+        raise KeyError("the checkpoint fixes no entries; load it with load_state_dict")
+    made.load_state_dict(params)
+    return made
