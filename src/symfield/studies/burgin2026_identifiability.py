@@ -22,9 +22,8 @@ from pandas import DataFrame
 
 from symfield.experiments import Cell, FieldError, Grid, Study, Verdict, style
 from symfield.studies._burgin2026_cells import Centres, Layers, agreement, centres, exchanges
+from symfield.studies._lim2024_figures import WORDS, interval
 from symfield.studies._lim2024_pairs import Pairs, connectivity
-from symfield.studies.lim2024_connectivity import WORDS
-from symfield.weightspace import confidence
 
 __all__ = ["STUDY", "Config", "figures", "run"]
 
@@ -223,19 +222,11 @@ def by_dimension(rows: DataFrame) -> DataFrame:
         for name in dict.fromkeys(rows["method"]):
             part = rows[(rows["dim"] == dim) & (rows["method"] == name)]
             line: dict[str, object] = {"dimension": dim, "method": WORDS[name]}
-            line["barrier"] = _interval(part)
+            line["barrier"] = interval(part)
             line["accuracy lost halfway, pp"] = round(float(part["drop_pp"].mean()), 2)
             line["accuracy, ends %"] = round(100 * float(part["end_accuracy"].mean()), 2)
             found.append(line)
     return DataFrame(found)
-
-
-def _interval(part: DataFrame) -> str:
-    values = [float(value) for value in part["test_barrier"]]
-    if len(values) < 2:
-        return f"{values[0]:.4f}"
-    names = [str(name).split("-") for name in part["pair"]]
-    return str(confidence(values, [(first, second) for first, second in names]))
 
 
 def verdicts(rows: DataFrame, config: Config) -> list[Verdict]:
