@@ -1,27 +1,39 @@
 """From data to its symmetry, and what to do with it.
 
 - :class:`Dataset`, :func:`dataset`: inputs and targets, checked once;
-- :func:`discover_fixed_points`: the subspace of parameters that training does not leave, by :class:`TrainingFree`;
+- :func:`discover_fixed_points`: the subspace of parameters that training does not leave, by
+  :class:`TrainingFree`, :class:`Training` or, as published, :class:`PaperLoop`;
 - :func:`advise`: does a symmetry hold, what does its use buy, what does it cost; :class:`Advice`;
-- :func:`evidence`: the equivariance error of data, element by element; :func:`uncontradicted`, what is left;
-- :func:`compare`, :func:`fit`: matched small trainings as none, DA, FA, canonical frame, EA; :class:`Budget`.
+- :func:`examine`: the equivariance error of data, element by element; :func:`uncontradicted`, what is left;
+- :func:`compare`, :func:`fit`: matched small trainings as none, DA, FA, canonical frame, EA; :class:`Budget`;
+- :class:`SymmetricRegressor`, :class:`SymmetricClassifier`: the schemes as scikit-learn estimators.
 
 References:
     Maass Martínez & Fontbona 2024, *Symmetries in Overparametrized Neural Networks: A Mean-Field View*,
     arXiv 2405.19995v3.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from symfield.discovery.advice import Advice, Finding, Ranked, advise
-from symfield.discovery.closures import Closure, closure_of, permutations_of_matrices
+from symfield.discovery.closures import Accept, Closure, closure_of, permutations_of_matrices, spans
 from symfield.discovery.dataset import Dataset, dataset
-from symfield.discovery.evidence import Element, Estimate, Evidence, evidence
+from symfield.discovery.examination import Element, Estimate, Examination, examine
 from symfield.discovery.findings import FixedPoints, Method, Problem, Round
 from symfield.discovery.fixed_points import discover_fixed_points
 from symfield.discovery.hidden_permutations import SignedPair, hidden_permutations
 from symfield.discovery.networks import Scheme, schemes
+from symfield.discovery.paper_loop import PaperLoop, leading_residual, mean_residual
 from symfield.discovery.subgroups import Candidate, uncontradicted
+from symfield.discovery.training import Training
 from symfield.discovery.training_free import TrainingFree
 from symfield.discovery.trainings import Budget, Trained, Trainings, compare, fit
+
+if TYPE_CHECKING:
+    from symfield.discovery.estimators import SymmetricClassifier, SymmetricRegressor
 
 __all__ = [
     "Dataset",
@@ -32,17 +44,23 @@ __all__ = [
     "Method",
     "Problem",
     "TrainingFree",
+    "Training",
+    "PaperLoop",
+    "mean_residual",
+    "leading_residual",
     "Closure",
+    "Accept",
     "closure_of",
     "permutations_of_matrices",
+    "spans",
     "SignedPair",
     "hidden_permutations",
     "advise",
     "Advice",
     "Finding",
     "Ranked",
-    "evidence",
-    "Evidence",
+    "examine",
+    "Examination",
     "Element",
     "Estimate",
     "uncontradicted",
@@ -54,4 +72,18 @@ __all__ = [
     "Budget",
     "Trainings",
     "Trained",
+    "SymmetricRegressor",
+    "SymmetricClassifier",
 ]
+
+_ESTIMATORS = ("SymmetricRegressor", "SymmetricClassifier")
+
+
+def __getattr__(name: str) -> Any:
+    """The estimators, loaded on first use: they need scikit-learn, which is optional."""
+    if name not in _ESTIMATORS:
+        raise AttributeError(f"module 'symfield.discovery' has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module("symfield.discovery.estimators"), name)
+    except ImportError as error:
+        raise ImportError(f"{name} needs scikit-learn: pip install 'symfield[datasets]'") from error

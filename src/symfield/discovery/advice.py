@@ -1,6 +1,6 @@
 r"""Does a symmetry pay off for this data set, and how should it be used?
 
-Three kinds of evidence. Does it hold: :mod:`~symfield.discovery.evidence` measures the equivariance error
+Three kinds of evidence. Does it hold: :mod:`~symfield.discovery.examination` measures the equivariance error
 ‖f* − Q_G f*‖² and says which elements the data contradict. What does it buy: matched trainings without it and as DA,
 FA, canonical frame and EA (:mod:`~symfield.discovery.trainings`), on held-out data, for several sizes of training sets.
 What does it cost: evaluations of the network for a step and for a prediction.
@@ -22,14 +22,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import torch
+
 from symfield import random
 from symfield.discovery.dataset import Dataset
-from symfield.discovery.evidence import Estimate, Evidence, evidence
+from symfield.discovery.examination import Estimate, Examination, examine
 from symfield.discovery.networks import Scheme, schemes
 from symfield.discovery.subgroups import Candidate, uncontradicted
 from symfield.discovery.trainings import Budget, Trainings, compare
 from symfield.experiments.threads import one_thread
-from symfield.groups import Representation, Trivial
+from symfield.groups import Matrix, Representation, Trivial
 from symfield.typing import Generator, Tensor
 
 __all__ = ["Advice", "Finding", "Ranked", "Status", "advise"]
@@ -47,13 +49,13 @@ class Finding(NamedTuple):
 
     Attributes:
         candidate: the group and how it acts.
-        evidence: measurements.
+        examination: measurements.
         status: "agrees", "approximate" (a violation below the tolerance), "contradicted", or "unknown".
         reason: why, in a sentence.
     """
 
     candidate: Candidate
-    evidence: Evidence
+    examination: Examination
     status: Status
     reason: str
 
@@ -153,7 +155,7 @@ class Advice:
 
 def advise(
     data: Dataset,
-    group: Representation,
+    group: Representation | None = None,
     *,
     rep_out: Representation | None = None,
     name: str = "",
@@ -166,7 +168,8 @@ def advise(
 
     Args:
         data: samples.
-        group: ρ, how the group acts on the inputs; orthogonal.
+        group: ρ, how the group acts on the inputs; orthogonal. When absent, the group that
+            :func:`~symfield.discovery.discover_group` finds in the data, with its action on the targets.
         rep_out: ρ̂, how it acts on the targets; trivially when absent.
         name: of the group; taken from ρ when empty.
         budget: of the trainings.
@@ -191,26 +194,35 @@ def advise(
         ('none', 'contradicted')
     """
     began = time.process_time()
-    rep_in = group
-    rep_out = Trivial(rep_in.group, data.y.shape[1]) if rep_out is None else rep_out
     budget = Budget() if budget is None else budget
-    _require_fit(data, rep_in, rep_out, tolerance)
+    if not tolerance > 0:
+        raise ValueError(f"expected a positive tolerance, received {tolerance}")
+    candidate = None
+    if group is not None:
+        rep_out = Trivial(group.group, data.y.shape[1]) if rep_out is None else rep_out
+        _require_fit(data, group, rep_out)
+        candidate = Candidate(name or str(group.group), group, rep_out)
     refusal = _refusal(data)
     if refusal:
         return _undecided(data, refusal, (), began)
     with one_thread():
-        testing, drawing, training = random.split(generator, 3)
-        asked = _find(data, Candidate(name or str(rep_in.group), rep_in, rep_out), tolerance, testing)
+        testing, drawing, training, searching = random.split(generator, 4)
+        if candidate is None:
+            candidate, why, certain = _searched(data, searching)
+            if candidate is None:
+                return _without(data, why, certain, began)
+        rep_in, rep_out = candidate.rep_in, candidate.rep_out
+        asked = _find(data, candidate, tolerance, testing)
         advance(0.15)
-        if asked.evidence.explained.value - 2 * asked.evidence.explained.error < _EXPLAINED:
-            share = asked.evidence.explained
+        if asked.examination.explained.value - 2 * asked.examination.explained.error < _EXPLAINED:
+            share = asked.examination.explained
             why = (
                 f"no fitted predictor explains the targets: {share.value:.0%} ± {share.error:.0%} of their variance on "
                 "held-out samples"
             )
             return _undecided(data, why, (asked,), began)
         findings = [asked]
-        smaller = uncontradicted(asked.evidence, rep_in, rep_out) if asked.status == "contradicted" else None
+        smaller = uncontradicted(asked.examination, rep_in, rep_out) if asked.status == "contradicted" else None
         if smaller is not None:
             findings.append(_find(data, smaller, tolerance, testing))
         advance(0.25)
@@ -225,7 +237,38 @@ def advise(
     return _decided(data, tuple(findings), trainings, tuple(missing), began)
 
 
-def _require_fit(data: Dataset, rep_in: Representation, rep_out: Representation, tolerance: float) -> None:
+def _searched(data: Dataset, generator: Generator) -> tuple[Candidate | None, str, bool]:
+    """The group that the data have, or why there is none, and whether that is certain."""
+    from symfield.discovery.groups import discover_group
+
+    found = discover_group(data, generator=generator)
+    if found.verdict != "symmetry found":
+        return None, found.reason, found.verdict == "no symmetry found"
+    if found.rep_in is not None and found.rep_out is not None:
+        name = found.name if not len(found.algebra) else f"the discrete part of {found.name}"
+        return Candidate(name, found.rep_in, found.rep_out), "", True
+    try:
+        if found.group is None:
+            raise ValueError("it is not compact")
+        rep_in = Matrix(found.group, torch.cat([found.generators, found.algebra]))
+        rep_out = Matrix(found.group, torch.cat([found.output_generators, found.output_algebra]))
+    except ValueError as error:
+        return None, f"{found.name} was found, but its action on the inputs cannot be averaged over: {error}", False
+    still = bool((found.output_algebra == 0).all()) and not len(found.output_generators)
+    return Candidate(found.name, rep_in, Trivial(found.group, data.y.shape[1]) if still else rep_out), "", True
+
+
+def _without(data: Dataset, why: str, certain: bool, began: float) -> Advice:
+    """The advice where no symmetry was found in the data."""
+    if not certain:
+        return _undecided(data, why.removeprefix("cannot tell, because "), (), began)
+    return Advice(
+        "train without a symmetry: none was found in the data", "none", True, (), (), None, None, (why,), (), (),
+        len(data), data.task, time.process_time() - began,
+    )  # fmt: skip
+
+
+def _require_fit(data: Dataset, rep_in: Representation, rep_out: Representation) -> None:
     if rep_in.group != rep_out.group:
         raise ValueError(f"expected one group, received {rep_in.group} on inputs and {rep_out.group} on targets")
     for what, rep, columns in (("inputs", rep_in, data.x.shape[1]), ("targets", rep_out, data.y.shape[1])):
@@ -236,8 +279,6 @@ def _require_fit(data: Dataset, rep_in: Representation, rep_out: Representation,
             )
         if not rep.orthogonal:
             raise ValueError(f"expected an orthogonal representation on the {what}, received {rep}; change the basis")
-    if not tolerance > 0:
-        raise ValueError(f"expected a positive tolerance, received {tolerance}")
 
 
 def _refusal(data: Dataset) -> str:
@@ -259,7 +300,7 @@ def _undecided(data: Dataset, why: str, findings: tuple[Finding, ...], began: fl
 
 
 def _find(data: Dataset, candidate: Candidate, tolerance: float, generator: Generator) -> Finding:
-    found = evidence(data, candidate.rep_in, candidate.rep_out, generator=generator)
+    found = examine(data, candidate.rep_in, candidate.rep_out, generator=generator)
     scale = max(found.explained.value, 1e-12)
     refused = [e for e in found.elements if e.contradicted]
     bad = [
@@ -352,7 +393,7 @@ def _decided(
     ahead = estimate(plain - last[pick])
     verdict = _verdict(chosen, ahead, findings)
     reasons = [f"{finding.candidate.name}: {finding.reason}" for finding in findings]
-    gain = findings[-1].evidence.gain
+    gain = findings[-1].examination.gain
     reasons.append(
         f"averaging a fitted predictor over {findings[-1].candidate.name} changes its held-out error by "
         f"{-gain.value:+.3f} ± {gain.error:.3f} (Lemma 2)"
@@ -422,8 +463,8 @@ def _changes(
             words.append(f"labelled samples at inputs moved by {finding.candidate.name} would say whether it holds")
         if finding.status == "approximate":
             words.append(
-                f"many more data: {finding.candidate.name} costs {max(0.0, finding.evidence.error.value):.3f} of the "
-                "variance however many there are, and training without it does not"
+                f"many more data: {finding.candidate.name} costs {max(0.0, finding.examination.error.value):.3f} of "
+                "the variance however many there are, and training without it does not"
             )
     if not pick and findings[-1].status == "agrees":
         words.append("fewer data: a symmetry that holds helps most where data are few")
@@ -431,7 +472,7 @@ def _changes(
 
 
 def _finding_to_dict(finding: Finding) -> dict[str, Any]:
-    found = finding.evidence
+    found = finding.examination
     return {
         "group": finding.candidate.name, "status": finding.status, "reason": finding.reason,
         "equivariance_error": _finite(found.error), "gain_of_averaging": _finite(found.gain),

@@ -12,38 +12,64 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-import numpy as np
 import torch
 
-from symfield.discovery.hidden_permutations import hidden_permutations
+from symfield.discovery.hidden_permutations import SignedPair, hidden_permutations
 from symfield.linalg import Subspace, signed_orbits
 from symfield.typing import Float, Tensor
 from symfield.units import PointwiseUnit, Unit
 
-__all__ = ["Closure", "closure_of", "permutations_of_matrices"]
+__all__ = ["Accept", "Closure", "closure_of", "permutations_of_matrices", "spans"]
 
-#: From directions ``(p, s)`` and their standard deviations ``(p, s)`` to a subspace that contains them up to noise.
-Closure: TypeAlias = Callable[[Tensor, Tensor], Subspace]
+#: Whether data agree with x_i = s_i x_{index(i)} on the fixed space, for an index and signs of shape ``(p,)``.
+Accept: TypeAlias = Callable[[Tensor, Tensor], bool]
+
+#: From directions ``(p, s)``, their standard deviations ``(p, s)`` and a last word on each symmetry to a subspace that
+#: contains the directions up to noise.
+Closure: TypeAlias = Callable[[Tensor, Tensor, Accept], Subspace]
 
 _PROBE = (0.3, 1.0, 2.5)
 
 
-def closure_of(unit: Unit) -> Closure | None:
-    """The closure that fits a unit, or None where only spans are known.
+def spans(directions: Float[Tensor, "p s"], noise: Float[Tensor, "p s"], accept: Accept) -> Subspace:
+    """The span of the directions, as in the loop of Maass & Fontbona: for units whose symmetries are not known.
+
+    A search with it adds the significant directions of each round to the candidate.
+
+    Args:
+        directions: columns, significant ones only.
+        noise: not used.
+        accept: not used.
+
+    Returns:
+        Their span.
+
+    Example:
+        >>> matrix = torch.tensor([[1.0, 0.0, 1.0]], dtype=torch.float64).mT
+        >>> spans(matrix, 0 * matrix, lambda index, sign: True).dim
+        1
+    """
+    del noise, accept
+    return Subspace.span(directions.mT) if directions.shape[1] else Subspace.zero(len(directions))
+
+
+def closure_of(unit: Unit) -> Closure:
+    """The closure that fits a unit.
 
     Args:
         unit: σ_*.
 
     Returns:
-        For :class:`~symfield.units.PointwiseUnit` :func:`permutations_of_matrices`, else None.
+        For :class:`~symfield.units.PointwiseUnit` :func:`permutations_of_matrices`, else
+        :func:`spans`.
 
     Example:
         >>> from symfield.units import HiddenUnit, sigmoid
-        >>> closure_of(HiddenUnit(sigmoid, 2, 2)) is None
+        >>> closure_of(HiddenUnit(sigmoid, 2, 2)) is spans
         True
     """
     if not isinstance(unit, PointwiseUnit):
-        return None
+        return spans
     probe = torch.tensor(_PROBE, dtype=torch.float64)
     odd = bool(torch.allclose(unit.activation(-probe), -unit.activation(probe), atol=1e-12))
     return permutations_of_matrices(unit.out_dim, unit.in_dim, signed_rows=odd)
@@ -63,11 +89,11 @@ def permutations_of_matrices(rows: int, columns: int, *, signed_rows: bool) -> C
     Example:
         >>> close = permutations_of_matrices(2, 2, signed_rows=False)
         >>> matrix = torch.tensor([[1.0, 0.2, 0.2, 1.0]], dtype=torch.float64).mT
-        >>> close(matrix, 0.01 * torch.ones_like(matrix)).dim
+        >>> close(matrix, 0.01 * torch.ones_like(matrix), lambda index, sign: True).dim
         2
     """
 
-    def close(directions: Float[Tensor, "p s"], noise: Float[Tensor, "p s"]) -> Subspace:
+    def close(directions: Float[Tensor, "p s"], noise: Float[Tensor, "p s"], accept: Accept) -> Subspace:
         if directions.shape[1] == 0:
             return Subspace.zero(rows * columns)
         shape = (directions.shape[1], rows, columns)
@@ -75,12 +101,16 @@ def permutations_of_matrices(rows: int, columns: int, *, signed_rows: bool) -> C
             directions.mT.reshape(shape).cpu().numpy(),
             noise.mT.reshape(shape).cpu().numpy(),
             signed_rows=signed_rows,
+            accept=lambda pair: accept(*_tensors(pair)),
         )
         if not pairs:
             return Subspace.full(rows * columns)
-        index, sign = (
-            torch.from_numpy(np.stack(part)) for part in zip(*(pair.entries() for pair in pairs), strict=True)
-        )
+        index, sign = (torch.stack(part) for part in zip(*map(_tensors, pairs), strict=True))
         return Subspace.from_orbits(*signed_orbits(index, sign))
 
     return close
+
+
+def _tensors(pair: SignedPair) -> tuple[Tensor, Tensor]:
+    index, sign = pair.entries()
+    return torch.from_numpy(index), torch.from_numpy(sign)

@@ -21,17 +21,17 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from scipy.stats import gamma
 
 from symfield import random
 from symfield.linalg import Subspace
 from symfield.typing import Float, Generator, Tensor
 from symfield.units import Unit
 
-__all__ = ["Escape", "cloud_on", "drift_columns", "escape", "newton_column", "unexplained"]
+__all__ = ["Reading", "cloud_on", "newton_direction", "read_drift", "unexplained"]
 
 _SPREADS = (0.5, 1.0, 2.0)
 _RIDGE = 1e-8
@@ -85,10 +85,37 @@ def unexplained(
     return residual - features @ weights
 
 
-def drift_columns(
-    unit: Unit, x: Float[Tensor, "b d"], residual: Float[Tensor, "b o"], z: Float[Tensor, "k p"]
-) -> tuple[Float[Tensor, "p k"], Float[Tensor, "b k p"]]:
-    """The drift E[∇_zσ_*(X; z)ᵀ r(X)] at some particles, and what each sample contributes.
+class Reading(NamedTuple):
+    """Directions in R^p read from samples.
+
+    Attributes:
+        columns: the directions, ``(k, p)``.
+        influences: what each sample contributes to the error of each, ``(k, b, p)``: their mean over b is 0, their
+            covariance over b is that of the errors.
+    """
+
+    columns: Tensor
+    influences: Tensor
+
+    def off(self, subspace: Subspace) -> Reading:
+        """The components off a subspace."""
+        return Reading(
+            self.columns - subspace.project(self.columns), self.influences - subspace.project(self.influences)
+        )
+
+    def moved(self, index: Tensor, sign: Tensor) -> Reading:
+        """The differences from what a signed permutation of the entries makes of them, of the entries it moves."""
+        rows = ((index != torch.arange(len(index))) | (sign < 0)).nonzero().flatten()
+        return Reading(*(part[..., rows] - sign[rows].to(part) * part[..., index[rows]] for part in self))
+
+    @staticmethod
+    def join(parts: Sequence[Reading]) -> Reading:
+        """All directions of several readings of the same samples."""
+        return Reading(torch.cat([part.columns for part in parts]), torch.cat([part.influences for part in parts]))
+
+
+def read_drift(unit: Unit, x: Float[Tensor, "b d"], residual: Float[Tensor, "b o"], z: Float[Tensor, "k p"]) -> Reading:
+    """The drift E[∇_zσ_*(X; z)ᵀ r(X)] at some particles.
 
     Args:
         unit: σ_*.
@@ -97,7 +124,7 @@ def drift_columns(
         z: particles.
 
     Returns:
-        The means, one column a particle, and the contributions of the samples.
+        One direction for each particle.
     """
     parts = max(1, len(x) * len(z) * unit.dim * unit.out_dim // _ENTRIES)
     each = torch.cat(
@@ -106,16 +133,15 @@ def drift_columns(
             for xs, rs in zip(x.tensor_split(parts), residual.tensor_split(parts), strict=True)
         ]
     )
-    return each.mean(0).mT, each
+    mean = each.mean(0)
+    return Reading(mean, (each - mean).movedim(1, 0).contiguous())
 
 
-def newton_column(
-    unit: Unit, x: Float[Tensor, "b d"], residual: Float[Tensor, "b o"]
-) -> tuple[Float[Tensor, " p"], Float[Tensor, "b p"]]:
-    """The Gauss–Newton direction at 0: the δ for which ∇_zσ_*(x; 0)·δ explains the residual best, and its noise.
+def newton_direction(unit: Unit, x: Float[Tensor, "b d"], residual: Float[Tensor, "b o"]) -> tuple[Reading, float]:
+    """The Gauss–Newton direction at 0: the δ for which ∇_zσ_*(x; 0)·δ explains the residual best.
 
     It is the drift at 0 divided by the *empirical* second moment of ∇_zσ_*(X; 0), which removes the noise of the
-    inputs: where the targets are linear in the inputs it has none.
+    inputs: where the targets are linear in the inputs none is left.
 
     Args:
         unit: σ_*.
@@ -123,104 +149,21 @@ def newton_column(
         residual: r.
 
     Returns:
-        δ, and the influence of each sample on it (their mean is 0, and their spread over √b is the noise).
+        One direction, and the largest eigenvalue of that second moment.
     """
     p, o = unit.dim, unit.out_dim
-    eye = torch.eye(o).to(x).reshape(1, o, 1, o)
+    eye, origin = torch.eye(o).to(x).reshape(1, o, 1, o), x.new_zeros(1, p)
     parts = max(1, len(x) * p * o // _ENTRIES)
-    jacobians = [
-        unit.pullback(xs[:, None, None, :], xs.new_zeros(1, p), eye).squeeze(-2) for xs in x.tensor_split(parts)
-    ]
-    pieces = residual.tensor_split(parts)
+    pieces = list(zip(x.tensor_split(parts), residual.tensor_split(parts), strict=True))
     gram, right = x.new_zeros(p, p), x.new_zeros(p)
-    for jacobian, piece in zip(jacobians, pieces, strict=True):
-        flat = jacobian.flatten(0, 1)
+    for xs, rs in pieces:
+        flat = unit.pullback(xs[:, None, None, :], origin, eye).flatten(0, 2)
         gram += flat.mT @ flat / len(x)
-        right += flat.mT @ piece.reshape(-1) / len(x)
+        right += flat.mT @ rs.reshape(-1) / len(x)
     inverse = torch.linalg.pinv(gram, hermitian=True, rtol=1e-10)
     delta = inverse @ right
-    scores = [
-        torch.einsum("bop,bo->bp", jacobian, piece - jacobian @ delta)
-        for jacobian, piece in zip(jacobians, pieces, strict=True)
-    ]
-    return delta, torch.cat(scores) @ inverse
-
-
-class Escape(NamedTuple):
-    """Whether the drift leaves a subspace.
-
-    Attributes:
-        ratio: mean square of the drift off the subspace over what noise alone gives; 1 when nothing leaves.
-        threshold: the ratio above which the test rejects at its level.
-        p_value: probability of such a ratio if nothing leaves.
-        bound: upper end of a 99% interval for the drift off the subspace as a share of the drift that the targets
-            have on it; below 0 is cut to 0.
-        directions: left singular vectors of the drift off the subspace, ``(p, s)``, the significant ones only.
-        values: all its singular values, in units of the largest that noise gives at the level of the test.
-        cost: gradient evaluations.
-    """
-
-    ratio: float
-    threshold: float
-    p_value: float
-    bound: float
-    directions: Tensor
-    values: Tensor
-    cost: int
-
-
-def escape(
-    unit: Unit,
-    x: Float[Tensor, "b d"],
-    y: Float[Tensor, "b o"],
-    subspace: Subspace,
-    *,
-    particles: int,
-    features: int,
-    level: float,
-    replicates: int,
-    generator: Generator,
-) -> Escape:
-    """Test on samples whether the drift leaves a subspace, at 0 and at random particles on it.
-
-    Args:
-        unit: σ_*.
-        x: inputs.
-        y: targets.
-        subspace: E.
-        particles: number of particles at which the drift is read.
-        features: number of particles of the signed law that is fitted first.
-        level: probability of seeing an escape where there is none.
-        replicates: simulations of the noise.
-        generator: source of randomness.
-
-    Returns:
-        An :class:`Escape`.
-    """
-    scale = float(x.square().mean().sqrt())
-    residual = unexplained(unit, x, y, cloud_on(subspace, unit, features, scale=scale, generator=generator, like=x))
-    z = cloud_on(subspace, unit, particles, scale=scale, generator=generator, like=x)
-    _, raw = drift_columns(unit, x, y - y.mean(0), z)
-    _, each = drift_columns(unit, x, residual, z)
-    off = each - subspace.project(each)
-    size = off.square().mean((0, 2), keepdim=True).sqrt().clamp_min(1e-300)  # no particle outweighs the others
-    off, on = off / size, subspace.project(raw) / size
-    n, k, p = off.shape
-    mean = off.mean(0)
-    total = float(mean.square().sum())
-    signs = random.normal((replicates, n), generator=generator, like=x)
-    noise = (signs @ (off - mean).flatten(1) / n).unflatten(1, (k, p))
-    energies = noise.square().sum((1, 2))
-    centre, spread = float(energies.mean()), float(energies.var())
-    law = gamma(a=centre**2 / spread, scale=spread / centre)
-    p_value = float(law.sf(total))
-    strength = float(on.mean(0).square().sum()) - float(on.var(0).sum()) / n
-    upper = max(0.0, total - centre + 2.33 * math.sqrt(spread + 4 * max(0.0, total - centre) * centre / (k * p)))
-    tops = torch.linalg.matrix_norm(noise, ord=2)
-    edge = float(tops.quantile(1 - max(level, 1 / replicates)))
-    left, values, _ = torch.linalg.svd(mean.mT, full_matrices=False)
-    count = int((values > edge).sum())
-    bound = math.sqrt(upper / strength) if strength > 0 else math.inf
-    return Escape(
-        total / centre, float(law.isf(level)) / centre, p_value, bound, left[:, :count], values / edge, 2 * n * k
-    )
+    scores = []
+    for xs, rs in pieces:
+        jacobian = unit.pullback(xs[:, None, None, :], origin, eye).squeeze(-2)
+        scores.append(torch.einsum("bop,bo->bp", jacobian, rs - jacobian @ delta))
+    return Reading(delta[None], (torch.cat(scores) @ inverse)[None]), float(torch.linalg.eigvalsh(gram)[-1])

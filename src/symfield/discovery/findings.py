@@ -21,7 +21,7 @@ class Round:
     """One round of the search: whether anything leaves E_j, and where to.
 
     Attributes:
-        dim: dimension of the candidate E_j that was asked about.
+        subspace: the candidate E_j that was asked about.
         values: what was measured off E_j, largest first: singular values of the drift or of the residuals, in units
             of their noise where the method knows it; what they are is said by the method.
         statistic: the number that decides.
@@ -30,12 +30,23 @@ class Round:
         added: number of directions that were added in consequence, 0 in the last round.
     """
 
-    dim: int
+    subspace: Subspace
     values: tuple[float, ...]
     statistic: float
     threshold: float
     p_value: float
     added: int
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the candidate E_j."""
+        return self.subspace.dim
+
+    def __repr__(self) -> str:
+        return (
+            f"Round(dim {self.dim}: statistic {self.statistic:.3g}, threshold {self.threshold:.3g}, "
+            f"p {self.p_value:.2g}, {self.added} added)"
+        )
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from symfield.discovery.closures import closure_of, spans
 from symfield.discovery.dataset import Dataset
 from symfield.discovery.findings import FixedPoints, Method, Problem
+from symfield.discovery.training import Training
 from symfield.discovery.training_free import TrainingFree
 from symfield.linalg import Subspace
 from symfield.meanfield import Data
@@ -32,7 +34,8 @@ def discover_fixed_points(
         unit: σ_*; for a data set ``PointwiseUnit(sigmoid, d, o)`` when absent, whose parameters are the linear maps
             from inputs to outputs, so that E^G are the equivariant ones.
         generator: source of randomness.
-        method: how to search; :class:`~symfield.discovery.TrainingFree` when absent.
+        method: how to search; when absent :class:`~symfield.discovery.TrainingFree` where the symmetries of the unit
+            are known (:class:`~symfield.units.PointwiseUnit`), else :class:`~symfield.discovery.Training`.
 
     Returns:
         The subspace, with a verdict, its reason and the trace of the search.
@@ -52,8 +55,7 @@ def discover_fixed_points(
     References:
         Maass & Fontbona 2024, Section 4.2 and Appendix F.2, arXiv 2405.19995v3.
     """
-    method = TrainingFree() if method is None else method
-    if not isinstance(method, Method):
+    if method is not None and not isinstance(method, Method):
         raise TypeError(f"expected a method such as TrainingFree(), received {type(method).__name__}")
     if isinstance(data, tuple):
         if len(data) != 2 or any(not isinstance(part, Tensor) or part.ndim != 2 for part in data):
@@ -81,6 +83,8 @@ def discover_fixed_points(
     if trouble:
         return FixedPoints(Subspace.full(unit.dim), 0.0, (), "cannot tell", f"cannot tell, because {trouble}", 0)
     problem = Problem.of(data, unit) if isinstance(data, Dataset) else Problem(unit, data)
+    if method is None:
+        method = Training() if closure_of(unit) is spans else TrainingFree()
     return method.search(problem, generator=generator)
 
 
@@ -99,5 +103,12 @@ def _trouble(x: Tensor, y: Tensor, unit: Unit, *, drawn: bool) -> str:
         return (
             "the inputs are collinear, so that nothing is known off the subspace they span; drop the inputs that "
             "others determine"
+        )
+    origin = x.new_zeros(len(x), 1, unit.dim)
+    moves = unit.pullback(x[:, None, :], origin, (y - y.mean(0))[:, None, :])
+    if not bool((moves.abs() > 1e-12 * float(y.abs().max())).any()):
+        return (
+            "the gradient of the unit vanishes at 0 whatever the data are, so that no search leaves {0}; take a unit "
+            "that moves there, such as PointwiseUnit"
         )
     return ""

@@ -16,6 +16,7 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,12 @@ class SignedPair:
 
 
 def hidden_permutations(
-    values: np.ndarray, noise: np.ndarray, *, signed_rows: bool = False, signed_columns: bool = True
+    values: np.ndarray,
+    noise: np.ndarray,
+    *,
+    signed_rows: bool = False,
+    signed_columns: bool = True,
+    accept: Callable[[SignedPair], bool] = lambda _: True,
 ) -> list[SignedPair]:
     """Generators of the signed permutations of rows and columns that leave noisy matrices as they are.
 
@@ -59,6 +65,7 @@ def hidden_permutations(
         noise: standard deviations of the entries, same shape.
         signed_rows: whether rows may change sign.
         signed_columns: whether columns may change sign.
+        accept: a last word on each pair that fits.
 
     Returns:
         Generators, none if only the identity fits.
@@ -69,7 +76,7 @@ def hidden_permutations(
         [[1, 2, 0]]
     """
     search = _Search(values, noise, signed_rows, signed_columns)
-    return search.generators()
+    return search.generators(accept)
 
 
 class _Search:
@@ -87,7 +94,7 @@ class _Search:
         self.sizes = (self.o, self.d)
         self.offset = (0, self.o)
 
-    def generators(self) -> list[SignedPair]:
+    def generators(self, accept: Callable[[SignedPair], bool]) -> list[SignedPair]:
         found: list[SignedPair] = []
         for level in range(len(self.order) - 1, -1, -1):
             axis, index = self.order[level]
@@ -97,7 +104,7 @@ class _Search:
                     if (image, sign) in reached or self._is_fixed_before(level, axis, image):
                         continue
                     pair = self._extend(level, image, sign)
-                    if pair is not None:
+                    if pair is not None and accept(pair):
                         found.append(pair)
                         reached = self._orbit(found, axis, index)
         return found

@@ -23,13 +23,15 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from symfield import random
-from symfield.discovery.closures import Closure, closure_of
-from symfield.discovery.drift import Escape, cloud_on, drift_columns, escape, newton_column, unexplained
+from symfield.discovery.closures import Closure, closure_of, spans
+from symfield.discovery.drift import Reading, cloud_on, newton_direction, read_drift, unexplained
+from symfield.discovery.escape import Escape, agreement, energy
 from symfield.discovery.findings import FixedPoints, Problem, Round
 from symfield.discovery.predictable import explained_share
 from symfield.linalg import Subspace
@@ -38,7 +40,10 @@ from symfield.units import Unit
 
 __all__ = ["TrainingFree"]
 
-_KEPT = 6
+_KEPT = 6  # directions given to a closure
+_READINGS = 2  # of the drift at fresh particles before a candidate is accepted
+_VETO = 1e-2  # many symmetries are asked about in a round, and one that holds must not be lost
+_TIGHTEN = (1.0, 0.8, 0.64, 0.5)
 
 
 @dataclass(frozen=True)
@@ -91,131 +96,155 @@ class TrainingFree:
         unit, like = problem.unit, torch.zeros(0, dtype=torch.float64)
         x, y = problem.sample(self.samples, generator=generator, like=like)
         order = random.uniform((len(x),), generator=generator, like=like).argsort()
-        x, y = x[order], y[order]
-        half = len(x) // 2
-        propose, decide = (x[:half], y[:half]), (x[half:], y[half:])
-        share, error = explained_share(propose, decide)
+        cut = len(x) // 2
+        halves = [(x[rows], y[rows]) for rows in (order[:cut], order[cut:])]
+        share, error = explained_share(*halves)
         if not share > 3 * error:
             reason = (
-                f"cannot tell, because on held-out samples the inputs explain nothing of the targets "
+                "cannot tell, because on held-out samples the inputs explain nothing of the targets "
                 f"(R² = {share:.2f} ± {error:.2f}); take more samples or other inputs"
             )
             return FixedPoints(Subspace.full(unit.dim), 0.0, (), "cannot tell", reason, 0)
-        closure = self.closure or closure_of(unit)
-        proposals = _Spans(self, unit, *propose) if closure is None else _Closures(self, unit, *propose, closure)
-        space, rounds, cost, largest = Subspace.zero(unit.dim), [], 0, 0.0
-        for _ in range(self.max_rounds):
-            found = self._escape(unit, *decide, space, generator)
-            cost += found.cost
-            if found.p_value >= self.level:
-                rounds.append(_round(space, found, self.level, 0))
-                return _closed(self, unit, space, tuple(rounds), found, share, cost + proposals.cost)
-            bigger = proposals.beyond(space, generator)
-            rounds.append(_round(space, found, self.level, bigger.dim - space.dim))
-            largest = max(largest, found.p_value)
-            if bigger.dim == unit.dim:
-                reason = f"the drift leaves every smaller candidate (p = {largest:.1g} at most in {len(rounds)} rounds)"
-                return FixedPoints(
-                    bigger, 1 - largest, tuple(rounds), "no symmetry found", reason, cost + proposals.cost
+        return _Search(self, unit, halves, share, self.closure or closure_of(unit), generator).run()
+
+
+class _Search:
+    """One search: two halves of the samples, and what was read from the first."""
+
+    def __init__(
+        self,
+        method: TrainingFree,
+        unit: Unit,
+        halves: Sequence[tuple[Tensor, Tensor]],
+        share: float,
+        closure: Closure,
+        generator: Generator,
+    ) -> None:
+        self.method, self.unit, self.halves, self.share = method, unit, halves, share
+        self.closure, self.generator = closure, generator
+        newton = [newton_direction(unit, x, y - y.mean(0)) for x, y in halves]
+        self.newton, self.curvature = [reading for reading, _ in newton], newton[1][1]
+        self.cost = sum(len(x) for x, _ in halves) * unit.out_dim
+        self.seen = self.newton
+
+    def run(self) -> FixedPoints:
+        method, p = self.method, self.unit.dim
+        space, rounds, largest = Subspace.zero(p), [], 0.0
+        for _ in range(method.max_rounds):
+            p_value = 1.0
+            for _ in range(_READINGS):
+                readings, strength = self._read(space)
+                found, p_value = self._test(space, readings, p_value)
+                if p_value < method.level:
+                    break
+            bigger = space if p_value >= method.level else self._beyond(space, readings[0])
+            rounds.append(
+                Round(
+                    space,
+                    tuple(found.values.tolist()),
+                    found.ratio,
+                    found.threshold,
+                    p_value,
+                    bigger.dim - space.dim,
                 )
-            if bigger.dim == space.dim:
+            )
+            if p_value >= method.level:
+                return self._stays(space, tuple(rounds), found, p_value, strength)
+            largest = max(largest, p_value)
+            if bigger.dim == p:
+                reason = f"the drift leaves every smaller candidate (p ≤ {largest:.1g} in {len(rounds)} rounds)"
+                return FixedPoints(bigger, 1 - largest, tuple(rounds), "no symmetry found", reason, self.cost)
+            if bigger.dim <= space.dim:
                 break
             space = bigger
         reason = (
-            f"cannot tell, because the drift leaves a subspace of dimension {space.dim} (p = {found.p_value:.1g}) but "
-            "no direction can be told from noise; take more samples"
+            f"cannot tell, because the drift leaves a subspace of dimension {space.dim} (p = {p_value:.1g}) but its "
+            "direction cannot be told from noise; take more samples"
         )
-        return FixedPoints(space, 0.0, tuple(rounds), "cannot tell", reason, cost + proposals.cost)
+        return FixedPoints(space, 0.0, tuple(rounds), "cannot tell", reason, self.cost)
 
-    def _features(self, space: Subspace, outputs: int) -> int:
-        """Enough particles to represent functions on E, few beside the number of targets."""
-        return max(1, min(self.features + 4 * space.dim, outputs // 10))
+    def _test(self, space: Subspace, readings: list[Reading], before: float) -> tuple[Escape, float]:
+        """Both tests on one reading, and the p-value of all readings of this candidate so far."""
+        method = self.method
+        level = method.level / (2 * _READINGS)
+        found = energy(readings[1], space, level=level, replicates=method.replicates, generator=self.generator)
+        agree = 1.0
+        if self.closure is not spans and space.dim:
+            self.seen = [Reading.join(pair) for pair in zip(self.newton, readings, strict=True)]
+            agree = agreement(*(part.off(space) for part in self.seen))
+        return found, min(before, 1.0, 2 * _READINGS * min(found.p_value, agree))
 
-    def _escape(self, unit: Unit, x: Tensor, y: Tensor, space: Subspace, generator: Generator) -> Escape:
-        return escape(
-            unit, x, y, space, particles=self.particles, features=self._features(space, y.numel()), level=self.level,
-            replicates=self.replicates, generator=generator,
-        )  # fmt: skip
-
-
-def _round(space: Subspace, found: Escape, level: float, added: int) -> Round:
-    return Round(space.dim, tuple(found.values.tolist()), found.ratio, found.threshold, found.p_value, added)
-
-
-def _closed(
-    method: TrainingFree, unit: Unit, space: Subspace, rounds: tuple[Round, ...], found: Escape, share: float, cost: int
-) -> FixedPoints:
-    """The answer where nothing is seen to leave E: a symmetry, if something could have been seen."""
-    if found.bound > method.resolution:
-        reason = (
-            f"cannot tell, because nothing is seen to leave a subspace of dimension {space.dim} of {unit.dim}, but "
-            f"{found.bound:.0%} of the drift on it could leave without being seen; take more samples"
-        )
-        return FixedPoints(space, 0.0, rounds, "cannot tell", reason, cost)
-    reason = (
-        f"nothing leaves a subspace of dimension {space.dim} of {unit.dim} (p = {found.p_value:.2g}; at most "
-        f"{found.bound:.1%} of the drift on it could), and inputs explain {share:.0%} of the targets"
-    )
-    return FixedPoints(space, 1 - found.bound, rounds, "symmetry found", reason, cost)
-
-
-class _Closures:
-    """Candidates as fixed spaces of all permutations that keep what the drift on the last one showed."""
-
-    def __init__(self, method: TrainingFree, unit: Unit, x: Tensor, y: Tensor, closure: Closure) -> None:
-        self.method, self.unit, self.x, self.y, self.closure = method, unit, x, y, closure
-        self.columns: list[Tensor] = []
-        self.influences: list[Tensor] = []
-        self.cost = 0
-
-    def beyond(self, space: Subspace, generator: Generator) -> Subspace:
-        unit, x, y = self.unit, self.x, self.y
-        if not self.columns:
-            column, influence = newton_column(unit, x, y - y.mean(0))
-            self.columns.append(column)
-            self.influences.append(influence)
-            self.cost += len(x) * unit.out_dim
-            return self._close()
+    def _read(self, space: Subspace) -> tuple[list[Reading], float]:
+        """The drift of both halves at the same particles of E, and the mean square of the part that lies on E."""
+        method, unit = self.method, self.unit
+        x, y = self.halves[1]
         scale = float(x.square().mean().sqrt())
-        features = self.method._features(space, y.numel())
-        residual = unexplained(unit, x, y, cloud_on(space, unit, features, scale=scale, generator=generator, like=x))
-        z = cloud_on(space, unit, self.method.particles, scale=scale, generator=generator, like=x)
-        means, each = drift_columns(unit, x, residual, z)
+        z = cloud_on(space, unit, method.particles, scale=scale, generator=self.generator, like=x)
+        m = max(1, min(method.features + 4 * space.dim, y.numel() // 10))  # many functions on E, few beside the targets
+        cloud = cloud_on(space, unit, m, scale=scale, generator=self.generator, like=x)
+        readings = [read_drift(unit, x, unexplained(unit, x, y, cloud), z) for x, y in self.halves]
+        self.cost += sum(len(x) for x, _ in self.halves) * (len(z) + 1)
+        if space.dim == 0:
+            return readings, self.curvature * self.share * float(y.var(0).sum())
+        raw = read_drift(unit, x, y - y.mean(0), z)
+        on = space.project(raw.columns).square().sum()
+        noise = space.project(raw.influences).square().sum((0, 2)).mean() / len(x)
         self.cost += len(x) * len(z)
-        self.columns.extend(means.mT)
-        self.influences.extend((each - means.mT).unbind(1))
-        return self._close()
+        return readings, float(on - noise)
 
-    def _close(self) -> Subspace:
-        """Columns as combinations with noise of size one, those above the noise only."""
-        columns, p = torch.stack(self.columns, dim=1), self.unit.dim
-        n, k = len(self.x), len(self.columns)
-        covariance = columns.new_zeros(k, k)
-        for i in range(k):
-            for j in range(i + 1):
-                covariance[i, j] = covariance[j, i] = (self.influences[i] * self.influences[j]).sum() / (n * n * p)
-        values, vectors = torch.linalg.eigh(covariance)
-        white = vectors / values.clamp_min(1e-10 * float(values.max())).sqrt()
-        left, size, right = torch.linalg.svd(columns @ white, full_matrices=False)
-        kept = min(_KEPT, int((size > math.sqrt(p) + math.sqrt(k) + 3).sum()))
-        mixing = white @ right[:kept].mT
-        noise = torch.zeros(p, kept).to(columns)
-        for s in range(kept):
-            mixed = sum(self.influences[i] * mixing[i, s] for i in range(k))
-            noise[:, s] = mixed.square().sum(0).sqrt() / n
-        return self.closure(left[:, :kept] * size[:kept], noise.clamp_min(1e-12))
+    def _beyond(self, space: Subspace, reading: Reading) -> Subspace:
+        """The next candidate, from the first half."""
+        if self.closure is spans and space.dim == 0:
+            return Subspace.span(self.newton[0].columns)
+        if self.closure is spans:
+            found = energy(
+                reading, space, level=self.method.level, replicates=self.method.replicates, generator=self.generator
+            )
+            added = self.closure(found.directions, found.directions, lambda index, sign: True)
+            basis, _ = torch.linalg.qr(torch.cat([space.basis, added.basis], dim=1))
+            return Subspace.from_basis(basis[:, : self.unit.dim])
+        directions, noise = _directions(self.seen[0])
+
+        def accept(index: Tensor, sign: Tensor) -> bool:
+            keeps = bool(torch.allclose(space.basis, sign[:, None] * space.basis[index], atol=1e-9))
+            return keeps and agreement(*(part.moved(index, sign) for part in self.seen)) >= _VETO * self.method.level
+
+        for factor in _TIGHTEN:
+            bigger = self.closure(directions, factor * noise, accept)
+            if bigger.dim > space.dim:
+                return bigger
+        return space
+
+    def _stays(
+        self, space: Subspace, rounds: tuple[Round, ...], found: Escape, p_value: float, strength: float
+    ) -> FixedPoints:
+        """The answer where nothing is seen to leave E: a symmetry, if something could have been seen."""
+        bound = math.sqrt(found.excess / strength) if strength > 0 else math.inf
+        if bound > self.method.resolution:
+            reason = (
+                f"cannot tell, because nothing is seen to leave a subspace of dimension {space.dim} of "
+                f"{self.unit.dim}, but escapes of {bound:.0%} of the drift on it would not be seen; take more samples"
+            )
+            return FixedPoints(space, 0.0, rounds, "cannot tell", reason, self.cost)
+        reason = (
+            f"nothing leaves a subspace of dimension {space.dim} of {self.unit.dim} (p = {p_value:.2g}; at most "
+            f"{bound:.1%} of the drift on it could), and the inputs explain {self.share:.0%} of the targets"
+        )
+        return FixedPoints(space, 1 - bound, rounds, "symmetry found", reason, self.cost)
 
 
-class _Spans:
-    """Candidates as spans of the significant directions of the drift on the last one."""
-
-    def __init__(self, method: TrainingFree, unit: Unit, x: Tensor, y: Tensor) -> None:
-        self.method, self.unit, self.x, self.y = method, unit, x, y
-        self.cost = 0
-
-    def beyond(self, space: Subspace, generator: Generator) -> Subspace:
-        found = self.method._escape(self.unit, self.x, self.y, space, generator)
-        self.cost += found.cost
-        if found.directions.shape[1] == 0:
-            return space
-        return Subspace.from_basis(torch.linalg.qr(torch.cat([space.basis, found.directions], dim=1))[0])
+def _directions(reading: Reading) -> tuple[Tensor, Tensor]:
+    """The strongest combinations of directions relative to their noise, ``(p, s)``, and their standard deviations."""
+    k, n, p = reading.influences.shape
+    flat = reading.influences.reshape(k, -1)
+    values, vectors = torch.linalg.eigh(flat @ flat.mT / (n * n * p))
+    white = vectors / values.clamp_min(1e-10 * float(values.max())).sqrt()
+    left, size, right = torch.linalg.svd(reading.columns.mT @ white, full_matrices=False)
+    if float(size[0]) < math.sqrt(p) + math.sqrt(k) + 3:
+        return left[:, :0], left[:, :0]
+    kept = min(_KEPT, k)
+    mixing = white @ right[:kept].mT
+    noise = torch.stack(
+        [torch.einsum("k,kbp->bp", mix, reading.influences).square().sum(0).sqrt() for mix in mixing.mT]
+    )
+    return left[:, :kept] * size[:kept], (noise.mT / n).clamp_min(1e-12)
