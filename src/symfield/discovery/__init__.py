@@ -3,6 +3,8 @@
 - :class:`Dataset`, :func:`dataset`: inputs and targets, checked once;
 - :func:`discover_fixed_points`: the subspace of parameters that training does not leave, by
   :class:`TrainingFree`, :class:`Training` or, as published, :class:`PaperLoop`;
+- :func:`discover_group`: the group of a data set, every generator of which is judged on held-out samples;
+  :func:`sharing`, :func:`equivariant_layer`, :func:`draw_sharing`: what it means for a layer;
 - :func:`advise`: does a symmetry hold, what does its use buy, what does it cost; :class:`Advice`;
 - :func:`examine`: the equivariance error of data, element by element; :func:`uncontradicted`, what is left;
 - :func:`compare`, :func:`fit`: matched small trainings as none, DA, FA, canonical frame, EA; :class:`Budget`;
@@ -19,14 +21,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from symfield.discovery.advice import Advice, Finding, Ranked, advise
+from symfield.discovery.checks import Check
 from symfield.discovery.closures import Accept, Closure, closure_of, permutations_of_matrices, spans
 from symfield.discovery.dataset import Dataset, dataset
 from symfield.discovery.examination import Element, Estimate, Examination, examine
 from symfield.discovery.findings import FixedPoints, Method, Problem, Round
+from symfield.discovery.fits import Fit, Fitter, Kernel, Network, Polynomial
 from symfield.discovery.fixed_points import discover_fixed_points
+from symfield.discovery.groups import DiscoveredGroup, discover_group
 from symfield.discovery.hidden_permutations import SignedPair, hidden_permutations
 from symfield.discovery.networks import Scheme, schemes
 from symfield.discovery.paper_loop import PaperLoop, leading_residual, mean_residual
+from symfield.discovery.sharing import Sharing, draw_sharing, equivariant_layer, sharing
 from symfield.discovery.subgroups import Candidate, uncontradicted
 from symfield.discovery.training import Training
 from symfield.discovery.training_free import TrainingFree
@@ -55,6 +61,18 @@ __all__ = [
     "spans",
     "SignedPair",
     "hidden_permutations",
+    "discover_group",
+    "DiscoveredGroup",
+    "sharing",
+    "Sharing",
+    "equivariant_layer",
+    "draw_sharing",
+    "Check",
+    "Fit",
+    "Fitter",
+    "Polynomial",
+    "Kernel",
+    "Network",
     "advise",
     "Advice",
     "Finding",
