@@ -13,6 +13,13 @@ masks and fixed values; pairs are those within a group. Perceptrons have the pub
 each row, 1/2 in the head) and κ (1, 1, 1/2, 1/4); residual networks a quarter of each row and κ = 2; graph networks 6
 entries of each row and κ = 1/2.
 
+Measured at ``quick``, test loss: 0.627 for standard perceptrons, 0.055 and 0.047 matched by weights and activations,
+0.005 for W-Asym (97.4 % of test samples right at the ends, 98.1 % for standard networks). The masks alone do nothing
+(0.643 at κ = 0), networks that only begin at the fixed values do as well (0.003), and σ-Asym does not help (1.147 and
+0.632 at scales 1 and 1/√d); at 0.01/√d it is a linear network in effect (0.143, the activation x/2 0.142). Residual
+networks: 1.616 standard, 0.050 W-Asym at a price of 3.9 points, 0.043 for the control. Graph networks: 0.707, 0.136,
+0.116, and -0.004 matched by activations.
+
 What differs from the paper: the data, and that trainable entries of all arms begin alike, where the published code
 starts masked convolutions 2.4 times smaller than standard ones. With ``data=mnist``, ``cifar10`` or ``arxiv`` and
 ``folder=PATH`` the published architectures, rates and epochs are run on data of your own; this has not been run here.

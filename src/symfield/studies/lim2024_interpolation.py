@@ -8,6 +8,11 @@ chord of the ends. The published code draws that chord from the first point thro
 
 Tasks: scikit-learn's digits, for a small residual network and a perceptron. The published rates reach to 0.5; here the
 residual network takes rates up to 0.2, as its batches are small.
+
+Measured at ``quick`` (8 residual networks of each arm): local convexity 0.908 for standard networks, 0.880 with masks
+alone, 0.962 for σ-Asym and 1.000 for W-Asym, whose lines are all monotone; those of standard ones in 62.5 %. Published
+are 0.548, 0.675 and 0.769 for standard, σ- and W-Asym: the order holds, the distances do not. W-Asym networks fit the
+training samples less (94.3 %, others 99.9 %).
 """
 
 from __future__ import annotations
