@@ -42,7 +42,7 @@ Status = Literal["agrees", "approximate", "contradicted", "unknown"]
 _FEWEST = 40
 _EXPLAINED = 0.05  # share of variance below which targets count as unexplained
 _INSIDE = 0.3  # share of moved samples that must stay in the data for an agreement
-_CERTAIN = 0.1  # upper end of the error, as a share of what is explained, up to which data agree
+_CERTAIN = 0.05  # upper end of the error, as a share of what is explained, up to which data agree
 
 _SKEW = 0.05  # largest symmetric part of a measured algebra that is taken for that of all rotations
 
