@@ -124,8 +124,10 @@ def test_where_few_subsets_exist_all_are_used_and_their_order_is_random():
 
 
 def test_too_few_subsets_are_refused():
-    with pytest.raises(ValueError, match="6 ways to fix 2 of 4, fewer than the 7 rows"):
+    with pytest.raises(ValueError, match=r"6 ways to fix 2 of 4, fewer than the 7 rows .* leave the layer out"):
         fixed_mask((7, 4), 2, seed=0, name="w")
+    with pytest.raises(ValueError, match="fix 2 to 4, or leave the layer out"):
+        fixed_mask((7, 6), 1, seed=0, name="w")
     assert len(fixed_mask((7, 4), 2, seed=0, name="w", law=RandomRows(distinct=False))) == 7
     with pytest.raises(ValueError, match="3 ways to fix 1 of 3, fewer than the 4 rows"):
         fixed_mask((4, 3, 5, 5), 1, seed=0, name="w", law=RandomFilters())
@@ -595,6 +597,34 @@ compiled = torch.compile(model, backend=counter, fullgraph=True)
 assert torch.allclose(compiled(x), model(x))
 print(counter.frame_count)
 """
+
+
+def test_linear_maps_of_other_packages_are_found():
+    transformers = pytest.importorskip("transformers")
+    settings = transformers.GPT2Config(
+        vocab_size=20, n_positions=8, n_embd=8, n_layer=1, n_head=2, bos_token_id=None, eos_token_id=None
+    )
+    model = transformers.GPT2LMHeadModel(settings).eval()
+    rule = Rule(fix=3, kappa=0.5, modules="transformer.*")
+    made = asymmetrize(model, rule, seed=0)
+    assert [name.split(".", 3)[-1] for name in fixed_entries(made)] == [
+        "attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight",
+    ]  # fmt: skip
+    for entries in fixed_entries(made).values():
+        assert ((~entries.mask).sum(0) == 3).all()
+    ids = torch.arange(6)[None]
+    assert torch.equal(made(ids).logits, symmetrize_back(made)(ids).logits)
+    with pytest.raises(ValueError, match=r"'lm_head.weight' is tied to \['transformer.wte.weight'\]"):
+        asymmetrize(model, Rule(fix=3, kappa=0.5), seed=0)
+
+
+def test_message_passing_of_pytorch_geometric_is_converted():
+    geometric = pytest.importorskip("torch_geometric.nn")
+    layer = geometric.SAGEConv(6, 8)
+    made = asymmetrize(layer, Rule(fix=2, kappa=1.0), seed=0)
+    assert sorted(fixed_entries(made)) == ["lin_l.weight", "lin_r.weight"]
+    x, edges = torch.randn(5, 6), torch.tensor([[0, 1, 2, 3], [1, 2, 3, 4]])
+    assert torch.equal(made(x, edges), symmetrize_back(made)(x, edges))
 
 
 def test_a_compiled_model_has_one_graph_and_the_same_output():

@@ -8,6 +8,14 @@ finds that deep standard networks cannot be fitted at all where asymmetric ones 
 Two controls that the paper does not have: *W, kappa 0*, the same masks with fixed entries 0, where the symmetry is gone
 but the large fixed weights are not there; *init only*, networks that begin at the weights of W-Asym networks, with
 everything trainable.
+
+Measured at the quick preset, 16 hidden layers of 32 units, 40 epochs, five seeds on digits: test accuracy 40.9 ± 11.7 %
+standard, 90.1 ± 3.5 % W-Asym; 46.4 ± 11.5 % with masks alone, 88.7 ± 5.4 % with the start alone. So the effect of the
+paper reproduces, and nearly all of it is a good start: neither the missing symmetry nor the freezing is needed for it.
+
+What differs from the paper: digits instead of CIFAR-10, width 32 instead of 256, batches of 64. The failure of standard
+networks depends on depth and batch size: with 15 hidden layers three seeds reach 48 to 69 %, and with batches of 250
+moreover five reach 66 to 90 %.
 """
 
 from __future__ import annotations
@@ -120,14 +128,13 @@ def scores(rows: DataFrame) -> Figure:
 
 
 def training(rows: DataFrame) -> Figure:
-    """Objective, cross-entropy plus tempered divergence, over epochs (median and all seeds but the outer tenths)."""
+    """Objective over epochs: cross-entropy plus tempered divergence, whose level depends on the number of entries."""
     rows = rows[rows["kind"] == "epoch"]
     depths = sorted(rows["depth"].unique())
-    figure, axes = style.panels(1, len(depths), width=3.4, height=3.0, share=False)
+    figure, axes = style.panels(1, len(depths), width=3.4 if len(depths) > 1 else 5.2, height=3.0, share=False)
     for panel, depth in zip(axes[0], depths, strict=True):
         style.band(panel, rows[rows["depth"] == depth], "epoch", "objective", "arm", marker="")
         panel.set(title=f"{depth} hidden layers", xlabel="epoch", ylabel="objective" if depth == depths[0] else "")
-        style.loglog(panel, x=False)
     style.legend(figure, axes[0, 0])
     return figure
 

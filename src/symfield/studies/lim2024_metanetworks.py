@@ -8,6 +8,17 @@ of their own.
 The paper compares whole zoos, though asymmetric networks are less accurate: targets of another law may be easier or
 harder to predict. So zoos are also compared on parts with one histogram of accuracies (*matched*). The control *W,
 kappa 0* has the same masks with fixed entries 0.
+
+Measured at the quick preset, 600 networks a zoo, three seeds: a perceptron reads nothing from standard networks
+(R² -0.32, τ 0.23) and something from W-Asym ones (R² 0.49, τ 0.50). Masks alone change nothing (R² -0.13, τ 0.20).
+W-Asym networks are far less accurate here (0.26 on average, standard 0.66). At equal accuracies, 178 networks of each,
+little is left of the gain in R² (0.11) and more of that in τ (0.28; standard -0.14). Statistics of the tensors predict
+standard networks better than W-Asym ones (R² 0.93 and 0.69), and as well at equal accuracies (0.60 and 0.59): what the
+paper finds for all metanetworks holds here for the perceptron only.
+
+What differs from the paper: perceptrons on digits instead of ResNets on CIFAR-10, 600 networks instead of 10000. The
+laws of the hyper-parameters, the batch of 512 and the schedule are the published ones; with 400 images that is one step
+an epoch. DeepSets and DMC are in the paper preset alone, which has not been run.
 """
 
 from __future__ import annotations
@@ -18,6 +29,7 @@ from typing import Literal
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from pandas import DataFrame
 
 from symfield.experiments import Cell, FieldError, Study, Verdict, style
@@ -28,6 +40,7 @@ __all__ = ["STUDY", "Config", "figures", "run"]
 SOURCE = "Lim et al. 2024, Table 3, arXiv:2405.20231"
 OURS = "measured here"
 _ENOUGH = 400
+_FLOOR = -0.2
 
 
 @dataclass(frozen=True)
@@ -106,7 +119,7 @@ def zoos(rows: DataFrame) -> Figure:
 
 
 def predictions(rows: DataFrame) -> Figure:
-    """How well metanetworks predict the accuracy: R² and Kendall's τ, whole zoos (filled) and matched parts (open)."""
+    """How well metanetworks predict accuracies: whole zoos and matched parts (triangles: below the panel, no use)."""
     rows = rows[rows["kind"] == "prediction"]
     arms = list(dict.fromkeys(rows["arm"]))
     readers = list(dict.fromkeys(rows["metanetwork"]))
@@ -121,19 +134,25 @@ def predictions(rows: DataFrame) -> Figure:
                 shift = (k - (len(arms) - 1) / 2) * 0.24 + (0.05 if targets == MATCHED else -0.05)
                 for i, reader in enumerate(readers):
                     values = part.loc[part["metanetwork"] == reader, column]
+                    below = float(values.mean()) < _FLOOR
                     panel.errorbar(
-                        [i + shift], [values.mean()], yerr=[values.std() if len(values) > 1 else 0.0],
-                        color=shades[arm], marker="o", markersize=5.5, capsize=2, linestyle="",
+                        [i + shift], [_FLOOR if below else values.mean()],
+                        yerr=[values.std() if len(values) > 1 and not below else 0.0],
+                        color=shades[arm], marker="v" if below else "o", markersize=5.5, capsize=2, linestyle="",
                         markerfacecolor="white" if targets == MATCHED else shades[arm],
-                        label=f"{arm}, {'matched' if targets == MATCHED else 'all'}" if i == 0 else None,
                     )  # fmt: skip
         panel.set_xticks(range(len(readers)), readers)
         panel.set_xlim(-0.5, len(readers) - 0.5)
         panel.set(title=name)
-        panel.set_ylim(min(0.0, float(rows[column].min()) - 0.05), 1.02)
+        panel.set_ylim(_FLOOR - 0.07, 1.02)
+        panel.axhline(0, color="#9aa1a9", linewidth=0.8)
         panel.grid(False, axis="x")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    handles = [Line2D([], [], color=shade, marker="o", linestyle="", label=arm) for arm, shade in shades.items()]
+    handles += [
+        Line2D([], [], color="#4a5159", marker="o", linestyle="", markerfacecolor=face, label=label)
+        for face, label in (("#4a5159", "whole zoos"), ("white", "equal accuracies"))
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
 
@@ -158,10 +177,10 @@ def table(rows: DataFrame) -> DataFrame:
 
 
 def _means(rows: DataFrame, column: str, targets: str) -> dict[tuple[str, str, str], float]:
-    """By metanetwork, arm, and the zoo that it was matched with."""
+    """By metanetwork, arm, and the zoo that it was matched with; what is worse than the mean says nothing, and is 0."""
     part = rows[(rows["kind"] == "prediction") & (rows["targets"] == targets)]
     return {
-        (str(reader), str(arm), str(other)): float(held[column].mean())
+        (str(reader), str(arm), str(other)): max(0.0, float(held[column].mean()))
         for reader in part["metanetwork"].unique()
         for (arm, other), held in part[part["metanetwork"] == reader].groupby(["arm", "against"])
     }
@@ -169,6 +188,8 @@ def _means(rows: DataFrame, column: str, targets: str) -> dict[tuple[str, str, s
 
 def verdicts(rows: DataFrame, config: Config) -> list[Verdict]:
     """Whether asymmetric networks are easier to read, also at equal accuracies, and whether masks alone do it.
+
+    A mean R² or τ below 0 counts as 0: how much worse than no prediction is no measure of what can be read.
 
     Args:
         rows: tidy rows.
