@@ -332,7 +332,7 @@ STUDY = Study(
     config=Config,
     presets={
         "tiny": {
-            "kinds": ("cyclic", "none", "SO(3)"), "dims": (4,), "samples": (600,), "noises": (0.0,), "seeds": (0,),
+            "kinds": ("cyclic", "none", "SO(3)"), "dims": (4,), "samples": (900,), "noises": (0.0,), "seeds": (0,),
             "fits": "polynomials",
         },
         "quick": {"dims": (6,), "samples": (5000,), "noises": (0.0,), "seeds": (0,)},
