@@ -70,7 +70,7 @@ class TrainingFree:
     level: float = 1e-3
     particles: int = 8
     features: int = 64
-    samples: int = 20_000
+    samples: int = 10_000
     replicates: int = 200
     resolution: float = 0.3
     closure: Closure | None = None

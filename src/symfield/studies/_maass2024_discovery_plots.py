@@ -28,7 +28,7 @@ def _methods(rows: DataFrame) -> list[str]:
 
 
 def clouds(rows: DataFrame) -> Figure:
-    """Figure 2: particles before (grey) and after training from a law on E_j, over E^G and along it (leading rule)."""
+    """Figure 2: particles before (grey) and after training from a law on each E_j, over E^G and along it."""
     kept = rows[rows["kind"] == "particle"]
     rounds = sorted(kept["round"].unique())
     figure, axes = style.panels(2, len(rounds), width=2.7, height=2.3, share=False)
@@ -120,5 +120,7 @@ def costs(rows: DataFrame) -> Figure:
         panel.set_yticks(range(len(names)), names if panel is axes[0, 0] else [""] * len(names))
         panel.set(xlabel=label, ylim=(len(names) - 0.5, -0.5))
         style.loglog(panel, y=False)
+        ends = part[column].astype(float)
+        panel.set_xlim(10.0 ** np.floor(np.log10(ends.min()) - 0.05), 10.0 ** np.ceil(np.log10(ends.max()) + 0.05))
     axes[0, 2].axvline(ANGLE, color="#7a6a5b", linestyle=":", linewidth=1.2)
     return figure

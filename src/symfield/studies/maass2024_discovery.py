@@ -80,7 +80,7 @@ class Config:
     batch: int = 20
     tau: float = 1e-4
     input_std: float = 4.0
-    samples: int = 20_000
+    samples: int = 10_000
     arm: int = 50
     device: Literal["cpu"] = "cpu"
     dtype: Literal["float64"] = "float64"
@@ -137,10 +137,10 @@ def cells(config: Config) -> Sequence[Cell]:
         )  # fmt: skip
         made.append(Cell(search, setting, cost=len(config.seeds) * (1 + size**2 / 1e5)))
     shown = Search(
-        "WI", "leading", config.seeds[:1], config.n, config.rate, config.horizon, config.batch, config.tau,
+        "WI", "training", config.seeds[:1], config.arm, config.rate, config.horizon, config.batch, config.tau,
         config.input_std, 0,
     )  # fmt: skip
-    return [*made, Cell(particles, shown, cost=2 + 2 * config.n**2 / 1e5)]
+    return [*made, Cell(particles, shown, cost=2)]
 
 
 def _method(cell: Search) -> Method:
@@ -203,29 +203,29 @@ def _angle(space: Subspace) -> float:
 
 @versioned(1)
 def particles(cell: Search) -> list[Row]:
-    """The particles before and after training in each round, for the first seed.
+    """The particles of a wider network before and after training from each E_j, for the first seed.
 
     Args:
-        cell: the repaired loop on the WI teacher.
+        cell: the search by training on the WI teacher.
 
     Returns:
         Rows of kind "particle": coordinates in E^G and off it.
     """
     method, seed = _method(cell), cell.seeds[0]
-    assert isinstance(method, PaperLoop)
+    assert isinstance(method, Training)
     found, generator = _found(cell, seed), random.generator(seed)
     data = gaussian_teacher(UNIT, teacher(cell.teacher), std=cell.input_std)
     frame = torch.cat([fixed_space().basis, fixed_space().complement().basis], dim=1)
     rows: list[Row] = []
     for index, each in enumerate(found.rounds):
-        start = gaussian(method.std)((cell.n, UNIT.dim), generator=generator, like=frame)
+        start = gaussian(method.std)((_SHOWN, UNIT.dim), generator=generator, like=frame)
         start = project(start, each.subspace)
         *_, last = integrate(start, vanilla(UNIT, squared), flow=method.flow, data=data, generator=generator)
         for when, cloud in (("before", start), ("after", last.z)):
             rows += [
                 dict(zip(("e1", "e2", "o1", "o2"), point, strict=True))
                 | {"kind": "particle", "seed": seed, "round": index, "dim": each.dim, "when": when}
-                for point in (cloud[:_SHOWN] @ frame).tolist()
+                for point in (cloud @ frame).tolist()
             ]
     return rows
 
@@ -315,9 +315,11 @@ def _loop(rows: DataFrame, kept: DataFrame, config: Config) -> list[Verdict]:
         ("drift, spans", "WI", "without permutations the drift is right for the WI teacher in at most half", 0.0, 0.5),
     ):
         share = _share(kept, kind, name) if name in config.methods and kind in config.teachers else None
-        result = None if share is None else Verdict.between(claim, share, low, high, source="ours: the search repeated")
-        needs = "needs this teacher and search, N ≥ 300 and 6 seeds"
-        found.append(verdict(claim, enough and len(config.seeds) >= 6, result, needs, "ours: the search repeated"))
+        known = name != "leading" or config.n >= 1000
+        again = "ours: the search repeated"
+        result = Verdict.between(claim, share, low, high, source=again) if share is not None and known else None
+        needs = "needs this teacher and search, 6 seeds and N ≥ 300 (leading: 1000)"
+        found.append(verdict(claim, enough and len(config.seeds) >= 6, result, needs, again))
     return found
 
 
