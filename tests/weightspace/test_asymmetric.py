@@ -28,6 +28,7 @@ from symfield.studies._lim2024_models import (
     resnet20_rules,
 )
 from symfield.weightspace import (
+    AdamW,
     AsymmetricConv1d,
     AsymmetricConv2d,
     AsymmetricLinear,
@@ -46,12 +47,15 @@ from symfield.weightspace import (
     fixed_entries,
     fixed_mask,
     fixed_values,
+    initial_many,
     interpolate,
     merge,
+    outputs_many,
     per_root_fan_in,
     places,
     release_entries,
     symmetrize_back,
+    train_many,
 )
 
 
@@ -382,6 +386,21 @@ def test_a_copy_of_a_pickled_layer_can_be_changed_and_pickled_again():
         again.parametrizations.weight.original.zero_()
     assert not torch.equal(again.weight, layer.weight)
     assert torch.equal(symmetrize_back(again).weight, fixed_entries(layer)["weight"].values)
+
+
+def test_networks_trained_together_are_trained_at_their_trainable_entries():
+    models = initial_many(asymmetric, range(3))
+    x, y = torch.randn(20, 6), torch.randint(4, (20,))
+    trained = train_many(
+        asymmetric(), models, x, y, epochs=2, batch=5, rate=1e-2, decay=0.1, rule=AdamW(), seeds=range(3)
+    )
+    together = outputs_many(asymmetric(), trained.params, x)
+    for i, expected in enumerate(together):
+        model = asymmetric()
+        model.load_state_dict({**model.state_dict(), **{name: value[i] for name, value in trained.params.items()}})
+        assert torch.allclose(model(x), expected, atol=1e-5)
+    with pytest.raises(RuntimeError, match=r"load \{\*\*model.state_dict\(\), \*\*checkpoint\}"):
+        asymmetric().load_state_dict({name: value[0] for name, value in trained.params.items()}, strict=False)
 
 
 def test_a_checkpoint_with_other_masks_or_values_or_without_them_is_refused():
