@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 from pandas import DataFrame
 
 from symfield.experiments import style
@@ -137,6 +137,7 @@ def along(rows: DataFrame) -> Figure:
                 dashes = "--" if name == "W, kappa 0" else "-"
                 ax.plot(mean.index.to_numpy(), mean.to_numpy(), dashes, color=shades[WORDS[name]], label=WORDS[name])
         ax.set(xlabel="position t on the line", title=TITLES[kind], yscale="log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter(NullFormatter())
     axes[0, 0].set_ylabel("test loss")

@@ -12,7 +12,8 @@ residual network takes rates up to 0.2, as its batches are small.
 Measured at ``quick`` (8 residual networks of each arm): local convexity 0.908 for standard networks, 0.880 with masks
 alone, 0.962 for σ-Asym and 1.000 for W-Asym, whose lines are all monotone; those of standard ones in 62.5 %. Published
 are 0.548, 0.675 and 0.769 for standard, σ- and W-Asym: the order holds, the distances do not. W-Asym networks fit the
-training samples less (94.3 %, others 99.9 %).
+training samples less (94.3 %, others 99.9 %), and those that only begin at the fixed values do the same in all of this
+(1.000, 96.2 %). Perceptrons do not tell the arms apart (0.897 to 0.929).
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def curves(rows: DataFrame) -> Figure:
             axes[i, j].set_title(WORDS[name] if i == 0 else "", fontsize=8)
             axes[i, j].set_xlabel("position t" if i == len(kinds) - 1 else "")
             axes[i, j].set_ylabel(f"{TITLES[kind]}\nloss over its start" if j == 0 else "")
-            axes[i, j].set_ylim(0, 2)
+            axes[i, j].set_ylim(0, 1.2)
     return figure
 
 
@@ -147,7 +148,6 @@ def convexity(rows: DataFrame) -> Figure:
             axes[i, j].set_xlabel("highest learning rate" if i == len(kinds) - 1 else "")
             if column == "gap":
                 axes[i, j].axhline(0, color="#4a5159", linewidth=0.7)
-                axes[i, j].set_yscale("symlog", linthresh=0.01)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
