@@ -142,3 +142,28 @@ def test_bundled_data_sets_and_several_targets_are_read(table, tmp_path):
     pd.read_csv(tmp_path / "two.csv").assign(z="word").to_csv(tmp_path / "mixed.csv", index=False)
     with pytest.raises(DataError, match="classes are one column"):
         read_dataset(str(tmp_path / "mixed.csv"), "y,z", classes=None)
+
+
+def test_a_symmetry_is_found_tested_and_shown_on_a_page(symfield, tmp_path):
+    x = np.random.default_rng(0).normal(size=(300, 4))
+    frame = pd.DataFrame(x, columns=["a", "b", "c", "d"])
+    frame.assign(y=(np.sin(x) * np.roll(x, 1, axis=1)).sum(1)).to_csv(tmp_path / "ring.csv", index=False)
+    result = symfield("discover", "ring.csv", "--target", "y", "--report", "page.html")
+    assert result.exit_code == 0, result.stderr
+    assert "symmetry found: C_4" in result.stdout
+    assert "holds" in result.stdout
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Weight sharing" in page
+    found = json.loads(symfield("discover", "ring.csv", "--target", "y", "--json").stdout)
+    assert (found["group"], found["verdict"]) == ("C_4 × C_2", "symmetry found")  # also unchanged by −1
+    assert found["checks"][0]["holds"]
+    asked = json.loads(symfield("advise", "ring.csv", "--target", "y", "--json", *QUICK).stdout)
+    assert [group["group"] for group in asked["groups"]] == ["C_4 × C_2"]
+
+
+def test_data_without_a_symmetry_are_said_to_have_none_or_not_to_tell(symfield, table):
+    few = symfield("discover", "few.csv", "--target", "y")
+    assert few.exit_code == 1
+    assert "cannot tell" in few.stdout
+    missing = symfield("discover", "gone.csv", "--target", "y")
+    assert (missing.exit_code, missing.stdout) == (2, "")

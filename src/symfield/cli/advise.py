@@ -18,6 +18,7 @@ from rich.text import Text
 
 from symfield.cli.data import DataError, read_dataset
 from symfield.cli.grouping import representation_of, target_representation
+from symfield.experiments import style
 from symfield.experiments.errors import Interrupted
 from symfield.experiments.verdict import number
 
@@ -94,7 +95,8 @@ def advise_on(request: Request) -> int:
             raise
         raise DataError(f"{request.data}: {error}") from error
     if request.report is not None:
-        _write(advice, request)
+        with style.context():
+            _write(advice, request)
     if request.as_json:
         typer.echo(json.dumps(advice.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
     else:

@@ -17,10 +17,11 @@ from rich.text import Text
 
 from symfield.cli.advise import progress
 from symfield.cli.data import DataError, read_dataset
+from symfield.experiments import style
 from symfield.experiments.threads import one_thread
 
 if TYPE_CHECKING:
-    from symfield.discovery import Dataset, DiscoveredGroup, FixedPoints
+    from symfield.discovery import Dataset, DiscoveredGroup, FixedPoints, Sharing
 
 __all__ = ["Discovery", "discover_in", "sharing_labels"]
 
@@ -115,7 +116,8 @@ def discover_in(
     except ValueError as error:
         raise DataError(f"{source}: {error}") from error
     if report is not None:
-        _write(found, report, seed)
+        with style.context():
+            _write(found, report, seed)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
     else:
@@ -166,7 +168,7 @@ def sharing_labels(found: Discovery) -> np.ndarray | None:
             kinds.append(row)
             labels[i] = len(kinds)
     tied = len(kinds) < int((labels != 0).sum()) or bool((labels == 0).any())
-    return labels.reshape(rows, columns) if tied else None
+    return labels.reshape(rows, columns) if tied and labels.any() else None
 
 
 def _table(found: Discovery) -> Group:
@@ -199,14 +201,15 @@ def _table(found: Discovery) -> Group:
 def _write(found: Discovery, path: Path, seed: int) -> None:
     import pandas as pd
 
-    from symfield.cli.discovery_figures import escape_statistics, rounds, weight_sharing
+    from symfield.cli.discovery_figures import escape_statistics, rounds
+    from symfield.discovery import draw_sharing
     from symfield.experiments.pages import Sheet, Tabulated, page
 
     sheets, tables = [], []
-    labels = sharing_labels(found)
-    if labels is not None:
+    pattern = _sharing(found)
+    if pattern is not None:
         caption = "A linear layer from inputs to targets: equal numbers are one weight, a minus changes its sign."
-        sheets.append(Sheet("Weight sharing", caption, weight_sharing(labels, found.x_names, found.y_names)))
+        sheets.append(Sheet("Weight sharing", caption, draw_sharing(pattern, found.x_names, found.y_names)))
     if found.fixed.rounds:
         caption = "Sizes of the drift off the candidate subspace, in each round of the search."
         sheets.append(Sheet("Singular values", caption, rounds(found.fixed)))
@@ -245,6 +248,22 @@ def _write(found: Discovery, path: Path, seed: int) -> None:
         tables=tables,
         facts={"data": found.data, "seed": seed, "processor seconds": round(found.seconds, 1)},
     )
+
+
+def _sharing(found: Discovery) -> Sharing | None:
+    """The pattern of the group that was found, or else of the linear layers that training does not leave."""
+    import torch
+
+    from symfield.discovery import Sharing, sharing
+
+    try:
+        return sharing(found.group)
+    except ValueError:
+        labels = sharing_labels(found)
+    if labels is None:
+        return None
+    tied = torch.from_numpy(labels)
+    return Sharing(tied.abs() - 1, tied.sign())
 
 
 def _finite(value: float) -> float | None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from symfield.experiments import style
 
 if TYPE_CHECKING:
     from symfield.discovery import Advice, FixedPoints
 
-__all__ = ["element_violations", "escape_statistics", "learning_curves", "rounds", "weight_sharing"]
+__all__ = ["element_violations", "escape_statistics", "learning_curves", "rounds"]
 
 _MOST_ELEMENTS = 24
 
@@ -42,7 +42,8 @@ def learning_curves(advice: Advice) -> Figure:
             label = "none" if kind == "V" else kind
             style.band(axis, part, "n", "error", color=shades[kind], label=label, quantiles=(0.0, 1.0))
         sizes = sorted(frame["n"].unique().tolist())
-        style.loglog(axis, at=sizes)
+        style.loglog(axis, y=False, at=sizes)
+        axis.set_ylim(bottom=0)
         axis.set_title(_short(group))
         axis.set_xlabel("training samples n")
     axes[0, 0].set_ylabel("held-out error / variance")
@@ -72,6 +73,7 @@ def element_violations(advice: Advice) -> Figure:
             axis.annotate("moved inputs leave the data", (0.02, place), fontsize=8, va="center", color="#7a6a5b",
                           xycoords=("axes fraction", "data"))  # fmt: skip
     axis.axvline(0, color="#7a6a5b", linewidth=0.9)
+    axis.xaxis.set_major_locator(MaxNLocator(6))
     axis.set_yticks(range(len(found)), [_short(element.name) for element in reversed(found)])
     axis.set_ylim(-0.7, len(found) - 0.3)
     axis.set_xlabel("violation / variance of targets (red: contradicted)")
@@ -97,6 +99,7 @@ def rounds(found: FixedPoints) -> Figure:
         if len(values):
             axis.plot(np.arange(1, len(values) + 1), values, marker="o", label=name, color=shades[name])
     axis.set_yscale("log")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set(xlabel="direction off the candidate", ylabel="size of the drift")
     style.legend(figure, axis)
     return figure
@@ -115,47 +118,14 @@ def escape_statistics(found: FixedPoints) -> Figure:
     axis = axes[0, 0]
     at = np.arange(len(found.rounds))
     axis.plot(at, [step.statistic for step in found.rounds], marker="o", label="statistic", color="#2e7cbf")
-    axis.plot(at, [step.threshold for step in found.rounds], linestyle="--", label="threshold", color="#d1495b")
+    axis.plot(
+        at, [step.threshold for step in found.rounds], linestyle="--", marker="_", label="threshold", color="#d1495b"
+    )
     if all(step.statistic > 0 and step.threshold > 0 for step in found.rounds):
         axis.set_yscale("log")
     axis.set_xticks(at, [f"{k}\n(dim {step.dim})" for k, step in enumerate(found.rounds)])
     axis.set(xlabel="round", ylabel="escape")
     style.legend(figure, axis)
-    return figure
-
-
-def weight_sharing(labels: np.ndarray, inputs: Sequence[str], outputs: Sequence[str]) -> Figure:
-    """Which weights of a linear layer are one: equal numbers are equal weights, a minus is a change of sign, 0 is none.
-
-    Args:
-        labels: signed labels of weights, ``(o, d)``.
-        inputs: names of the d inputs.
-        outputs: names of the o outputs.
-
-    Returns:
-        One panel.
-    """
-    rows, columns = labels.shape
-    side = 0.34 if max(rows, columns) <= 16 else 0.16
-    figure, axes = style.panels(1, 1, width=max(2.6, side * columns + 1.2), height=max(1.3, side * rows + 0.9))
-    axis = axes[0, 0]
-    kinds = [int(k) for k in np.unique(np.abs(labels)) if k]
-    shades = style.colours(kinds)
-    picture = np.ones((rows, columns, 3))
-    for i in range(rows):
-        for j in range(columns):
-            k = int(labels[i, j])
-            if k:
-                colour = np.array([int(shades[abs(k)][c : c + 2], 16) / 255 for c in (1, 3, 5)])
-                picture[i, j] = colour if k > 0 else 0.45 * colour + 0.55
-            if k and max(rows, columns) <= 16:
-                axis.text(j, i, str(k).replace("-", "−"), ha="center", va="center", fontsize=7, color="#22262b")
-    axis.imshow(picture, interpolation="nearest", aspect="equal")
-    axis.grid(False)
-    few = max(rows, columns) <= 32
-    axis.set_xticks(range(columns) if few else [], list(inputs) if few else [], rotation=90, fontsize=7)
-    axis.set_yticks(range(rows) if few else [], list(outputs) if few else [], fontsize=7)
-    axis.set(xlabel="inputs", ylabel="outputs")
     return figure
 
 

@@ -27,11 +27,12 @@ import torch
 from symfield import random
 from symfield.discovery.dataset import Dataset
 from symfield.discovery.examination import Estimate, Examination, examine
+from symfield.discovery.groups import DiscoveredGroup, discover_group
 from symfield.discovery.networks import Scheme, schemes
 from symfield.discovery.subgroups import Candidate, uncontradicted
 from symfield.discovery.trainings import Budget, Trainings, compare
 from symfield.experiments.threads import one_thread
-from symfield.groups import Matrix, Representation, Trivial
+from symfield.groups import Defining, Matrix, Orthogonal, Representation, Trivial
 from symfield.typing import Generator, Tensor
 
 __all__ = ["Advice", "Finding", "Ranked", "Status", "advise"]
@@ -41,7 +42,9 @@ Status = Literal["agrees", "approximate", "contradicted", "unknown"]
 _FEWEST = 40
 _EXPLAINED = 0.05  # share of variance below which targets count as unexplained
 _INSIDE = 0.3  # share of moved samples that must stay in the data for an agreement
-_CERTAIN = 0.1  # upper end of the error, as a share of what is explained, up to which data agree
+_CERTAIN = 0.05  # upper end of the error, as a share of what is explained, up to which data agree
+
+_SKEW = 0.05  # largest symmetric part of a measured algebra that is taken for that of all rotations
 
 
 class Finding(NamedTuple):
@@ -239,23 +242,42 @@ def advise(
 
 def _searched(data: Dataset, generator: Generator) -> tuple[Candidate | None, str, bool]:
     """The group that the data have, or why there is none, and whether that is certain."""
-    from symfield.discovery.groups import discover_group
-
     found = discover_group(data, generator=generator)
     if found.verdict != "symmetry found":
         return None, found.reason, found.verdict == "no symmetry found"
-    if found.rep_in is not None and found.rep_out is not None:
-        name = found.name if not len(found.algebra) else f"the discrete part of {found.name}"
-        return Candidate(name, found.rep_in, found.rep_out), "", True
+    whole = _continuous(found, data.y.shape[1]) if len(found.algebra) else None
+    if whole is not None:
+        return whole, "", True
+    name = found.name if not len(found.algebra) else f"permutations in {found.name}"
+    if len(found.algebra):  # not compact, or without a known action: its permutations and signs can still be used
+        found = discover_group(data, generator=generator, continuous=False)
+    if found.rep_in is None or found.rep_out is None:
+        return (
+            None,
+            f"{name}: what was found cannot be averaged over, as no compact action on the inputs is known",
+            False,
+        )
+    return Candidate(name, found.rep_in, found.rep_out), "", True
+
+
+def _continuous(found: DiscoveredGroup, outputs: int) -> Candidate | None:
+    """A compact Lie group with the action that was found, or nothing."""
+    group = found.group
+    if group is None or group.is_finite:
+        return None
+    moving = torch.cat([found.output_generators - torch.eye(outputs), found.output_algebra])
+    still = not bool((moving.abs() > 1e-6).any())
+    skew = float((found.algebra + found.algebra.mT).abs().max()) / float(found.algebra.abs().max())
     try:
-        if found.group is None:
-            raise ValueError("it is not compact")
-        rep_in = Matrix(found.group, torch.cat([found.generators, found.algebra]))
-        rep_out = Matrix(found.group, torch.cat([found.output_generators, found.output_algebra]))
-    except ValueError as error:
-        return None, f"{found.name} was found, but its action on the inputs cannot be averaged over: {error}", False
-    still = bool((found.output_algebra == 0).all()) and not len(found.output_generators)
-    return Candidate(found.name, rep_in, Trivial(found.group, data.y.shape[1]) if still else rep_out), "", True
+        rep_out: Representation = Trivial(group, outputs)
+        if not still:
+            rep_out = Matrix(group, torch.cat([found.output_generators, found.output_algebra]))
+        if isinstance(group, Orthogonal) and group.degree == found.algebra.shape[-1] and skew < _SKEW:
+            return Candidate(found.name, Defining(group), rep_out) if rep_out.orthogonal else None
+        rep_in = Matrix(group, torch.cat([found.generators, found.algebra]))
+    except ValueError:
+        return None
+    return Candidate(found.name, rep_in, rep_out) if rep_in.orthogonal and rep_out.orthogonal else None
 
 
 def _without(data: Dataset, why: str, certain: bool, began: float) -> Advice:
@@ -454,7 +476,7 @@ def _changes(
             where = large * math.exp(math.log(large / small) * second / (first - second))
             words.append(
                 f"more data: the advantage over no symmetry fell from {first:.3f} at n = {small} to {second:.3f} at "
-                f"n = {large}" + (f" and would vanish near n = {where:.0f}" if where < 1e6 else "")
+                f"n = {large}" + (f" and would vanish near n = {where:.0f}" if where < 20 * large else "")
             )
         if ahead.value <= 2 * ahead.error:
             words.append("more seeds or samples: the advantage over no symmetry is within two standard errors")

@@ -89,7 +89,7 @@ class _Symmetric(BaseEstimator):
         check_is_fitted(self)
         points = validate_data(self, x, reset=False, dtype=np.float64)
         with one_thread():
-            return self.network_.predict(torch.from_numpy(np.ascontiguousarray(points))).numpy()
+            return self.network_.predict(torch.tensor(points)).numpy()
 
 
 class SymmetricRegressor(RegressorMixin, _Symmetric):
@@ -132,8 +132,8 @@ class SymmetricRegressor(RegressorMixin, _Symmetric):
             self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2
         )
         self._flat = targets.ndim == 1
-        values = np.ascontiguousarray(targets.reshape(len(targets), -1), dtype=np.float64)
-        self._train(Dataset(torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(values)))
+        values = targets.reshape(len(targets), -1).astype(np.float64)
+        self._train(Dataset(torch.tensor(x), torch.tensor(values)))
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -195,8 +195,8 @@ class SymmetricClassifier(ClassifierMixin, _Symmetric):
         self.classes_, index = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError("expected two classes or more, received one class")
-        indicators = torch.nn.functional.one_hot(torch.from_numpy(index), len(self.classes_)).double()
-        self._train(Dataset(torch.from_numpy(np.ascontiguousarray(x)), indicators, "classification"))
+        indicators = torch.nn.functional.one_hot(torch.tensor(index), len(self.classes_)).double()
+        self._train(Dataset(torch.tensor(x), indicators, "classification"))
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:

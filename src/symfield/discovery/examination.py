@@ -14,6 +14,9 @@ the squared residual that held-out samples show at the same distance from the tr
 that leave the data are left out, and their share is told. Where that share is large, a violation must also exceed what
 f could err more there: as much again as its mean squared residual, in proportion to the share.
 
+D_g has heavy tails, so its mean is compared with Student's t of a tenth as many degrees of freedom as there are
+samples: for few samples the normal law would contradict true symmetries too often (measured: 2 of 6 at n = 60).
+
 Where the data hold (nearly) whole orbits no predictor is needed: ½|Y' − ρ̂_g Y|² of a sample and the one at ρ_g X, less
 the squared residual of f, has mean at most zero under the symmetry.
 
@@ -25,10 +28,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import NamedTuple
 
 import torch
+from scipy.stats import t as student
 
 from symfield import random
 from symfield.discovery.dataset import Dataset
@@ -293,7 +296,7 @@ def _p(estimate: Estimate, count: int) -> float:
         return 1.0
     if estimate.error == 0:
         return 0.0 if estimate.value > 1e-9 else 1.0
-    return 1 - NormalDist().cdf(estimate.value / estimate.error)
+    return float(student.sf(estimate.value / estimate.error, max(3, count // 10)))
 
 
 def _estimate(values: Tensor, variance: float) -> Estimate:
