@@ -106,3 +106,19 @@ def test_trees_that_do_not_fit_are_refused():
         trees.lerp({"w": torch.zeros(2)}, {"b": torch.zeros(2)}, 0.5)
     with pytest.raises(ValueError, match=r"\(2,\) and \(3,\) for 'w'"):
         trees.distance({"w": torch.zeros(2)}, {"w": torch.zeros(3)})
+
+
+def test_sets_of_parameters_are_stacked_and_come_back():
+    sets = [{"w": torch.full((2, 3), float(i)), "b": torch.arange(2.0) + i} for i in range(4)]
+    stacked = trees.stack(sets)
+    assert stacked["w"].shape == (4, 2, 3)
+    again = trees.unstack(stacked)
+    assert all(torch.equal(one[name], other[name]) for one, other in zip(sets, again, strict=True) for name in one)
+    again[0]["w"].zero_().add_(9)
+    assert float(stacked["w"][0].max()) == 0
+    with pytest.raises(ValueError, match="at least one set"):
+        trees.stack([])
+    with pytest.raises(ValueError, match="equal shapes"):
+        trees.stack([{"w": torch.zeros(2)}, {"w": torch.zeros(3)}])
+    with pytest.raises(ValueError, match="one leading axis"):
+        trees.unstack({"a": torch.zeros(2), "b": torch.zeros(3)})

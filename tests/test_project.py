@@ -88,7 +88,7 @@ def tracked(*suffixes: str) -> list[Path]:
 
 
 #: Imported only where a function needs them and says so when they are missing.
-OPTIONAL = {"triton", "transformers", "safetensors", "sklearn"}
+OPTIONAL = {"triton", "transformers", "sklearn", "torch_geometric"}
 
 UNWANTED = {
     "an unfinished place": r"\b(TODO|FIXME|XXX|HACK)\b",

@@ -13,9 +13,10 @@ from symfield.experiments import CellsFailed, FieldError
 from symfield.experiments.errors import StudyError
 from symfield.studies._lim2024_arms import ARMS, Half, Shape, build, initial
 from symfield.studies._lim2024_data import digits_splits, read_arrays, subspace_clusters, user_task
+from symfield.studies._lim2024_figures import WORDS
 from symfield.studies._lim2024_graphs import block_model, user_graph
 from symfield.studies._lim2024_pairs import Pairs, _warm, augmented, problem, trained_groups, with_params
-from symfield.studies.lim2024_connectivity import STUDY, WORDS, Config
+from symfield.studies.lim2024_connectivity import STUDY, Config
 from symfield.weightspace import FiGLU, fixed_entries, symmetrize_back
 
 LIKE = torch.zeros((), dtype=torch.float64)

@@ -12,7 +12,8 @@ from symfield.studies import theus2025_transformers as study
 from symfield.studies._theus2025_matching import Refinement, balanced, permutations
 from symfield.studies._theus2025_models import Decoder, Shape, fold, initial
 from symfield.studies._theus2025_sources import ALPHABET, Grammar, Markov
-from symfield.studies._theus2025_training import losses, stack, train, unstack
+from symfield.studies._theus2025_training import losses, train
+from symfield.trees import stack, unstack
 from symfield.weightspace import (
     GeneralLinear,
     Orthogonal,

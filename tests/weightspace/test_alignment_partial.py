@@ -82,6 +82,15 @@ def test_merging_stops_where_it_is_told_to(generator):
         zip_models(one, two, x, symmetry, spaces=["nothing"])
 
 
+def test_blocks_that_carry_factors_of_their_own_are_refused_by_name(generator):
+    model = nn.Sequential(nn.Conv1d(2, 8, 1), nn.GroupNorm(4, 8), nn.GELU(), nn.Conv1d(8, 2, 1)).double()
+    x = torch.randn(6, 2, 3, generator=generator, dtype=torch.float64)
+    symmetry = symmetries(model, x)
+    blocks = next(f.name for f in symmetry.factors if "groups" in f.name)
+    with pytest.raises(ValueError, match=f"'{blocks}' permutes blocks that carry factors of their own"):
+        zip_models(model, model, x, symmetry, spaces=[blocks])
+
+
 def test_across_models_it_is_the_average_after_activation_matching(generator):
     from symfield.weightspace import ActivationMatching
 

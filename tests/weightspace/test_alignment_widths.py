@@ -116,3 +116,33 @@ def test_models_that_cannot_be_carried_are_named(generator):
         transport(a, drawn(other, generator), large, symmetries(other, x))
     with pytest.raises(ValueError, match=r"second model: tensor '4.bias' holds NaN"):
         transport(a, {**b, "4.bias": b["4.bias"] * torch.nan}, large, small)
+
+
+class Attentive(nn.Module):
+    """Attention with four heads, and a feed-forward layer whose width may differ."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(5, 8) for _ in range(3))
+        self.o, self.up, self.down = nn.Linear(8, 5), nn.Linear(5, hidden), nn.Linear(hidden, 2)
+
+    def forward(self, x):
+        q, k, v = (f(x).unflatten(-1, (4, 2)).transpose(-2, -3) for f in (self.q, self.k, self.v))
+        heard = nn.functional.scaled_dot_product_attention(q, k, v).transpose(-2, -3).flatten(-2)
+        return self.down(nn.functional.gelu(self.up(self.o(heard))))
+
+
+def test_heads_are_matched_once_the_plain_layers_are_carried(generator):
+    x = torch.randn(2, 3, 5, generator=generator, dtype=torch.float64)
+    large, small = (Attentive(hidden).double().eval() for hidden in (12, 6))
+    one, two = symmetries(large, x), symmetries(small, x)
+    b = drawn(small, generator)
+    heads = [f for f in two.factors if "heads" in f.space and isinstance(f, Permutation)]
+    shuffled = two.apply(b, {f.name: torch.tensor([2, 0, 3, 1]) for f in heads})
+    a = {**b, **{name: torch.cat([b[name]] * 2) for name in ("up.weight", "up.bias")}}
+    a["down.weight"] = torch.cat([b["down.weight"] / 2] * 2, 1)
+    carried = transport(a, shuffled, one, two, reads=reading_axes(large))
+    assert set(carried.element) >= {f.name for f in heads}
+    for name, value in a.items():
+        torch.testing.assert_close(carried.params[name], value, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(output(large, carried.params, x), output(small, b, x), rtol=1e-6, atol=1e-6)

@@ -249,12 +249,10 @@ def test_masks_with_equal_rows_keep_a_symmetry_and_the_report_shows_it():
 
 
 def test_no_report_claims_more_than_is_known():
-    for kappa in (0.0, 1.0):
-        report = verify_asymmetry(asymmetrize(mlp((4, 6, 5, 3)), Rule(fix=2, kappa=kappa), seed=0), torch.zeros(2, 4))
-        text = str(report)
-        assert "not guaranteed: that the network has no symmetry left" in text
-        assert "not guaranteed: that different parameters give different functions" in text
-        assert "not guaranteed: that networks can be averaged because symmetries are gone" in text
+    text = str(verify_asymmetry(asymmetrize(mlp((4, 6, 5, 3)), Rule(fix=2, kappa=0.0), seed=0)))
+    assert "not guaranteed: that the network has no symmetry left" in text
+    assert "not guaranteed: that different parameters give different functions" in text
+    assert "not guaranteed: that networks can be averaged because symmetries are gone" in text
 
 
 def test_residual_networks_and_transformers_are_checked_along_their_own_graph():

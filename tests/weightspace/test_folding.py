@@ -326,6 +326,30 @@ def test_two_models_that_differ_by_a_rotation_of_the_folded_stream_come_back():
     assert math.isfinite(found.after.squared_distance)
 
 
+def test_the_fold_of_the_study_is_this_one_but_for_biases_that_attention_forgets():
+    from symfield.studies._theus2025_models import Decoder, Shape, fold
+
+    shape = Shape(vocabulary=11, context=9, width=8, heads=2, hidden=12)
+    model = generic(Decoder(shape)).double()
+    by_hand, _ = fold(dict(model.state_dict()), shape)
+    found = fold_norms(model, TOKENS).model.state_dict()
+    assert set(found) - set(by_hand) == {"blocks.0.key.bias", "blocks.0.value.bias"}
+    differ = {
+        "token.weight",
+        "position.weight",
+        "blocks.0.out.bias",
+    }  # a vector from tokens to positions, and W b of values
+    for name in set(by_hand) - differ:
+        torch.testing.assert_close(found[name], by_hand[name], rtol=0, atol=1e-12)
+    shift = by_hand["position.weight"] - found["position.weight"]
+    torch.testing.assert_close(shift, shift[:1].expand_as(shift), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        found["token.weight"] - by_hand["token.weight"], shift[:1].expand(11, -1), rtol=0, atol=1e-12
+    )
+    carried = found["blocks.0.out.bias"] + found["blocks.0.out.weight"] @ found["blocks.0.value.bias"]
+    torch.testing.assert_close(carried, by_hand["blocks.0.out.bias"], rtol=0, atol=1e-12)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("trained", [False, True])
 def test_gpt2_folds_with_its_embedding_and_can_be_turned(trained):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -152,6 +153,45 @@ class Rotary(nn.Module):
         return self.out(y.transpose(1, 2).flatten(2))
 
 
+class RotaryPairs(Rotary):
+    """The same with neighbouring channels, by slices, by a view as pairs, or as complex numbers."""
+
+    def __init__(self, turn: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.turn = turn
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, _ = x.shape
+        angle = (torch.arange(t)[:, None] * 100 ** (-torch.arange(2) / 2)).to(x.dtype)
+        q, k, v = (f(x).view(b, t, 2, 4).transpose(1, 2) for f in (self.q, self.k, self.v))
+        y = F.scaled_dot_product_attention(self.turn(q, angle), self.turn(k, angle), v)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+def by_slices(z: Tensor, angle: Tensor) -> Tensor:
+    turned = torch.stack((-z[..., 1::2], z[..., ::2]), -1).flatten(-2)
+    angle = angle.repeat_interleave(2, -1)
+    return z * angle.cos() + turned * angle.sin()
+
+
+def by_pairs(z: Tensor, angle: Tensor) -> Tensor:
+    one, two = z.unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = (torch.stack((item, item), -1).flatten(-2) for item in (angle.cos(), angle.sin()))
+    return z * cos + torch.stack((-two, one), -1).flatten(-2) * sin
+
+
+def by_complex(z: Tensor, angle: Tensor) -> Tensor:
+    turn = torch.polar(torch.ones_like(angle), angle)
+    return torch.view_as_real(torch.view_as_complex(z.unflatten(-1, (-1, 2))) * turn).flatten(-2)
+
+
+def not_alike(z: Tensor, angle: Tensor) -> Tensor:
+    """Angles that differ within a plane: no rotation, and nothing commutes with it."""
+    turned = torch.stack((-z[..., 1::2], z[..., ::2]), -1).flatten(-2)
+    angle = torch.cat((angle, 2 * angle), -1)
+    return z * angle.cos() + turned * angle.sin()
+
+
 class Stream(nn.Module):
     """A residual stream under RMSNorm with gains and a head of its own: it rotates."""
 
@@ -228,6 +268,11 @@ CASES = [
     ("mixture", Mixture, floats(6, 4), {"permutation": ["S_3", "S_5^3"]}),
     ("routed", Routed, floats(6, 4), {"permutation": ["S_4", "S_5^4"]}),
     ("rotary", Rotary, floats(2, 5, 6), {"permutation": ["S_2"], "rotary": ["C*^4"], "linear": ["GL(4)^2"]}),
+    *[(f"rotary-{turn.__name__}", lambda turn=turn: RotaryPairs(turn), floats(2, 5, 6),
+       {"permutation": ["S_2"], "rotary": ["C*^4"], "linear": ["GL(4)^2"]})
+      for turn in (by_slices, by_pairs, by_complex)],
+    ("rotary-not-alike", lambda: RotaryPairs(not_alike), floats(2, 5, 6),
+     {"permutation": ["S_2"], "linear": ["GL(4)^2"]}),
     ("rms-plain", lambda: Stream(True), floats(4, 3), {"permutation": ["S_7"], "orthogonal": ["O(6)"]}),
     ("rms-gains", lambda: Stream(False), floats(4, 3),
      {"permutation": ["S_7"], "orthogonal": ["O(6)"], "scale": ["R+^6"] * 2, "sign": ["Z2^6"] * 2}),

@@ -63,6 +63,16 @@ ModelName = Annotated[
 Examples = Annotated[
     list[str] | None, typer.Option("--example", help="Shape of an input, 8x64 or ids=2x16:int<1000; once for each.")
 ]
+DataSource = Annotated[
+    str, typer.Argument(help=".npz with arrays X and y, .csv, .parquet, or sklearn:NAME.", metavar="DATA")
+]
+Target = Annotated[
+    str | None, typer.Option("--target", help="Column of the labels; several with commas between.", metavar="COLUMN")
+]
+LabelsAre = Annotated[
+    bool | None, typer.Option("--classes/--numbers", help="What labels are; words are classes, numbers are not.")
+]
+ReportPage = Annotated[Path | None, typer.Option("--report", help="Also write an HTML page.", metavar="PAGE.html")]
 Seed = Annotated[int, typer.Option("--seed", help="Of random examples and elements.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder of all runs and of the store of finished cells.")]
 RunPreset = Annotated[str | None, typer.Option("--preset", help="Only runs of this preset: tiny, quick or paper.")]
@@ -176,6 +186,50 @@ def diagnose(
         typer.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
     else:
         Console().print(diagnosis_table(report, title=str(data)))
+
+
+@app.command()
+def discover(
+    data: DataSource,
+    target: Target = None,
+    classes: LabelsAre = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of splits and fits.", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    report: ReportPage = None,
+) -> None:
+    """Find the symmetry of a data set: its group, tested on held-out samples, and the weights that it ties together."""
+    from symfield.cli.discover import discover_in
+
+    raise typer.Exit(discover_in(data, target, classes=classes, seed=seed, as_json=as_json, report=report))
+
+
+@app.command()
+def advise(
+    data: DataSource,
+    group: Annotated[
+        list[str] | None,
+        typer.Option("--group", help="C4, D4, S5, signs, swap:a,b, 3*SO3, D4@8x8; found in the data when absent."),
+    ] = None,
+    target: Target = None,
+    classes: LabelsAre = None,
+    output: Annotated[str, typer.Option("--output", help="How the group moves targets: fixed, same, sign.")] = "fixed",
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", help="Largest accepted violation, as a share of what is explained.")
+    ] = 0.02,
+    steps: Annotated[int, typer.Option("--steps", help="Steps of each training.", min=1)] = 600,
+    seeds: Annotated[int, typer.Option("--seeds", help="Replicates of each training.", min=2)] = 5,
+    width: Annotated[int, typer.Option("--width", help="Hidden neurons.", min=1)] = 96,
+    seed: Annotated[int, typer.Option("--seed", help="Of splits, starts and elements.", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    report: ReportPage = None,
+) -> None:
+    """Say whether a symmetry pays off for a data set: augmentation, averaging, canonical poses, or an architecture."""
+    from symfield.cli.advise import Request, advise_on
+
+    request = Request(
+        data, tuple(group or ()), target, classes, output, tolerance, steps, seeds, width, seed, as_json, report
+    )
+    raise typer.Exit(advise_on(request))
 
 
 @app.command()

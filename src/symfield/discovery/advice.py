@@ -1,6 +1,6 @@
 r"""Does a symmetry pay off for this data set, and how should it be used?
 
-Three kinds of evidence. Does it hold: :mod:`~symfield.discovery.evidence` measures the equivariance error
+Three kinds of evidence. Does it hold: :mod:`~symfield.discovery.examination` measures the equivariance error
 ‖f* − Q_G f*‖² and says which elements the data contradict. What does it buy: matched trainings without it and as DA,
 FA, canonical frame and EA (:mod:`~symfield.discovery.trainings`), on held-out data, for several sizes of training sets.
 What does it cost: evaluations of the network for a step and for a prediction.
@@ -22,14 +22,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import torch
+
 from symfield import random
 from symfield.discovery.dataset import Dataset
-from symfield.discovery.evidence import Estimate, Evidence, evidence
+from symfield.discovery.examination import Estimate, Examination, examine
+from symfield.discovery.groups import DiscoveredGroup, discover_group
 from symfield.discovery.networks import Scheme, schemes
 from symfield.discovery.subgroups import Candidate, uncontradicted
 from symfield.discovery.trainings import Budget, Trainings, compare
 from symfield.experiments.threads import one_thread
-from symfield.groups import Representation, Trivial
+from symfield.groups import Defining, Matrix, Orthogonal, Representation, Trivial
 from symfield.typing import Generator, Tensor
 
 __all__ = ["Advice", "Finding", "Ranked", "Status", "advise"]
@@ -39,7 +42,9 @@ Status = Literal["agrees", "approximate", "contradicted", "unknown"]
 _FEWEST = 40
 _EXPLAINED = 0.05  # share of variance below which targets count as unexplained
 _INSIDE = 0.3  # share of moved samples that must stay in the data for an agreement
-_CERTAIN = 0.1  # upper end of the error, as a share of what is explained, up to which data agree
+_CERTAIN = 0.05  # upper end of the error, as a share of what is explained, up to which data agree
+
+_SKEW = 0.05  # largest symmetric part of a measured algebra that is taken for that of all rotations
 
 
 class Finding(NamedTuple):
@@ -47,13 +52,13 @@ class Finding(NamedTuple):
 
     Attributes:
         candidate: the group and how it acts.
-        evidence: measurements.
+        examination: measurements.
         status: "agrees", "approximate" (a violation below the tolerance), "contradicted", or "unknown".
         reason: why, in a sentence.
     """
 
     candidate: Candidate
-    evidence: Evidence
+    examination: Examination
     status: Status
     reason: str
 
@@ -153,7 +158,7 @@ class Advice:
 
 def advise(
     data: Dataset,
-    group: Representation,
+    group: Representation | None = None,
     *,
     rep_out: Representation | None = None,
     name: str = "",
@@ -166,7 +171,8 @@ def advise(
 
     Args:
         data: samples.
-        group: ρ, how the group acts on the inputs; orthogonal.
+        group: ρ, how the group acts on the inputs; orthogonal. When absent, the group that
+            :func:`~symfield.discovery.discover_group` finds in the data, with its action on the targets.
         rep_out: ρ̂, how it acts on the targets; trivially when absent.
         name: of the group; taken from ρ when empty.
         budget: of the trainings.
@@ -191,26 +197,35 @@ def advise(
         ('none', 'contradicted')
     """
     began = time.process_time()
-    rep_in = group
-    rep_out = Trivial(rep_in.group, data.y.shape[1]) if rep_out is None else rep_out
     budget = Budget() if budget is None else budget
-    _require_fit(data, rep_in, rep_out, tolerance)
+    if not tolerance > 0:
+        raise ValueError(f"expected a positive tolerance, received {tolerance}")
+    candidate = None
+    if group is not None:
+        rep_out = Trivial(group.group, data.y.shape[1]) if rep_out is None else rep_out
+        _require_fit(data, group, rep_out)
+        candidate = Candidate(name or str(group.group), group, rep_out)
     refusal = _refusal(data)
     if refusal:
         return _undecided(data, refusal, (), began)
     with one_thread():
-        testing, drawing, training = random.split(generator, 3)
-        asked = _find(data, Candidate(name or str(rep_in.group), rep_in, rep_out), tolerance, testing)
+        testing, drawing, training, searching = random.split(generator, 4)
+        if candidate is None:
+            candidate, why, certain = _searched(data, searching)
+            if candidate is None:
+                return _without(data, why, certain, began)
+        rep_in, rep_out = candidate.rep_in, candidate.rep_out
+        asked = _find(data, candidate, tolerance, testing)
         advance(0.15)
-        if asked.evidence.explained.value - 2 * asked.evidence.explained.error < _EXPLAINED:
-            share = asked.evidence.explained
+        if asked.examination.explained.value - 2 * asked.examination.explained.error < _EXPLAINED:
+            share = asked.examination.explained
             why = (
                 f"no fitted predictor explains the targets: {share.value:.0%} ± {share.error:.0%} of their variance on "
                 "held-out samples"
             )
             return _undecided(data, why, (asked,), began)
         findings = [asked]
-        smaller = uncontradicted(asked.evidence, rep_in, rep_out) if asked.status == "contradicted" else None
+        smaller = uncontradicted(asked.examination, rep_in, rep_out) if asked.status == "contradicted" else None
         if smaller is not None:
             findings.append(_find(data, smaller, tolerance, testing))
         advance(0.25)
@@ -225,7 +240,57 @@ def advise(
     return _decided(data, tuple(findings), trainings, tuple(missing), began)
 
 
-def _require_fit(data: Dataset, rep_in: Representation, rep_out: Representation, tolerance: float) -> None:
+def _searched(data: Dataset, generator: Generator) -> tuple[Candidate | None, str, bool]:
+    """The group that the data have, or why there is none, and whether that is certain."""
+    found = discover_group(data, generator=generator)
+    if found.verdict != "symmetry found":
+        return None, found.reason, found.verdict == "no symmetry found"
+    whole = _continuous(found, data.y.shape[1]) if len(found.algebra) else None
+    if whole is not None:
+        return whole, "", True
+    name = found.name if not len(found.algebra) else f"permutations in {found.name}"
+    if len(found.algebra):  # not compact, or without a known action: its permutations and signs can still be used
+        found = discover_group(data, generator=generator, continuous=False)
+    if found.rep_in is None or found.rep_out is None:
+        return (
+            None,
+            f"{name}: what was found cannot be averaged over, as no compact action on the inputs is known",
+            False,
+        )
+    return Candidate(name, found.rep_in, found.rep_out), "", True
+
+
+def _continuous(found: DiscoveredGroup, outputs: int) -> Candidate | None:
+    """A compact Lie group with the action that was found, or nothing."""
+    group = found.group
+    if group is None or group.is_finite:
+        return None
+    moving = torch.cat([found.output_generators - torch.eye(outputs), found.output_algebra])
+    still = not bool((moving.abs() > 1e-6).any())
+    skew = float((found.algebra + found.algebra.mT).abs().max()) / float(found.algebra.abs().max())
+    try:
+        rep_out: Representation = Trivial(group, outputs)
+        if not still:
+            rep_out = Matrix(group, torch.cat([found.output_generators, found.output_algebra]))
+        if isinstance(group, Orthogonal) and group.degree == found.algebra.shape[-1] and skew < _SKEW:
+            return Candidate(found.name, Defining(group), rep_out) if rep_out.orthogonal else None
+        rep_in = Matrix(group, torch.cat([found.generators, found.algebra]))
+    except ValueError:
+        return None
+    return Candidate(found.name, rep_in, rep_out) if rep_in.orthogonal and rep_out.orthogonal else None
+
+
+def _without(data: Dataset, why: str, certain: bool, began: float) -> Advice:
+    """The advice where no symmetry was found in the data."""
+    if not certain:
+        return _undecided(data, why.removeprefix("cannot tell, because "), (), began)
+    return Advice(
+        "train without a symmetry: none was found in the data", "none", True, (), (), None, None, (why,), (), (),
+        len(data), data.task, time.process_time() - began,
+    )  # fmt: skip
+
+
+def _require_fit(data: Dataset, rep_in: Representation, rep_out: Representation) -> None:
     if rep_in.group != rep_out.group:
         raise ValueError(f"expected one group, received {rep_in.group} on inputs and {rep_out.group} on targets")
     for what, rep, columns in (("inputs", rep_in, data.x.shape[1]), ("targets", rep_out, data.y.shape[1])):
@@ -236,8 +301,6 @@ def _require_fit(data: Dataset, rep_in: Representation, rep_out: Representation,
             )
         if not rep.orthogonal:
             raise ValueError(f"expected an orthogonal representation on the {what}, received {rep}; change the basis")
-    if not tolerance > 0:
-        raise ValueError(f"expected a positive tolerance, received {tolerance}")
 
 
 def _refusal(data: Dataset) -> str:
@@ -259,7 +322,7 @@ def _undecided(data: Dataset, why: str, findings: tuple[Finding, ...], began: fl
 
 
 def _find(data: Dataset, candidate: Candidate, tolerance: float, generator: Generator) -> Finding:
-    found = evidence(data, candidate.rep_in, candidate.rep_out, generator=generator)
+    found = examine(data, candidate.rep_in, candidate.rep_out, generator=generator)
     scale = max(found.explained.value, 1e-12)
     refused = [e for e in found.elements if e.contradicted]
     bad = [
@@ -352,7 +415,7 @@ def _decided(
     ahead = estimate(plain - last[pick])
     verdict = _verdict(chosen, ahead, findings)
     reasons = [f"{finding.candidate.name}: {finding.reason}" for finding in findings]
-    gain = findings[-1].evidence.gain
+    gain = findings[-1].examination.gain
     reasons.append(
         f"averaging a fitted predictor over {findings[-1].candidate.name} changes its held-out error by "
         f"{-gain.value:+.3f} ± {gain.error:.3f} (Lemma 2)"
@@ -413,7 +476,7 @@ def _changes(
             where = large * math.exp(math.log(large / small) * second / (first - second))
             words.append(
                 f"more data: the advantage over no symmetry fell from {first:.3f} at n = {small} to {second:.3f} at "
-                f"n = {large}" + (f" and would vanish near n = {where:.0f}" if where < 1e6 else "")
+                f"n = {large}" + (f" and would vanish near n = {where:.0f}" if where < 20 * large else "")
             )
         if ahead.value <= 2 * ahead.error:
             words.append("more seeds or samples: the advantage over no symmetry is within two standard errors")
@@ -422,8 +485,8 @@ def _changes(
             words.append(f"labelled samples at inputs moved by {finding.candidate.name} would say whether it holds")
         if finding.status == "approximate":
             words.append(
-                f"many more data: {finding.candidate.name} costs {max(0.0, finding.evidence.error.value):.3f} of the "
-                "variance however many there are, and training without it does not"
+                f"many more data: {finding.candidate.name} costs {max(0.0, finding.examination.error.value):.3f} of "
+                "the variance however many there are, and training without it does not"
             )
     if not pick and findings[-1].status == "agrees":
         words.append("fewer data: a symmetry that holds helps most where data are few")
@@ -431,7 +494,7 @@ def _changes(
 
 
 def _finding_to_dict(finding: Finding) -> dict[str, Any]:
-    found = finding.evidence
+    found = finding.examination
     return {
         "group": finding.candidate.name, "status": finding.status, "reason": finding.reason,
         "equivariance_error": _finite(found.error), "gain_of_averaging": _finite(found.gain),

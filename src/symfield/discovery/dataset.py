@@ -142,7 +142,7 @@ def _classified(points: Tensor, targets: np.ndarray, x_names: tuple[str, ...]) -
 def _numeric(values: Any, what: str) -> Tensor:
     array = _array(values)
     try:
-        numbers = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64))
+        numbers = torch.from_numpy(np.array(array, dtype=np.float64, order="C"))  # a copy: data frames are read-only
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"expected {what} that are numbers, received {array.dtype}; encode the others first"

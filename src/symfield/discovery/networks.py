@@ -40,11 +40,13 @@ class Pool:
         group: the group.
         elements: all of it, or Haar draws, shape ``(k, *element_shape)``.
         m: elements for an input.
+        shared: whether all inputs get the same ones.
     """
 
     group: Group
     elements: Shaped[Tensor, "k ..."]
     m: int
+    shared: bool = False
 
     def __call__(self, x: Float[Tensor, "*b d"], *, generator: Generator | None = None) -> Poses:
         """Elements drawn uniformly from the pool, weight 1/m.
@@ -54,7 +56,8 @@ class Pool:
         """
         if generator is None:
             raise ValueError("a pool draws elements and needs generator=; pass a torch.Generator")
-        at = random.integers(0, len(self.elements), (self.m, *x.shape[:-1]), generator=generator)
+        batch = (1,) * (x.ndim - 1) if self.shared else x.shape[:-1]
+        at = random.integers(0, len(self.elements), (self.m, *batch), generator=generator)
         g = self.elements[at]
         return Poses(g, x.new_full((self.m, *(1,) * (x.ndim - 1)), 1 / self.m), self.group.inverse(g))
 
@@ -294,7 +297,7 @@ def schemes(
     small = group.is_finite and group.order <= _EXACT
     pool = group.elements if group.is_finite and group.order <= _POOL else group.sample(_POOL, generator=source)
     every = uniform(group) if group.is_finite and group.order <= max(elements, 1) else Pool(group, pool, elements)
-    whole = uniform(group) if small else Pool(group, pool, _EXACT)
+    whole = uniform(group) if small else Pool(group, pool, _EXACT, shared=True)
     reps = {"group": name, "rep_in": rep_in, "rep_out": rep_out}
     used = group.order if isinstance(every, Uniform) else elements
     found = [

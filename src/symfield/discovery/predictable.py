@@ -8,7 +8,7 @@ from symfield.typing import Float, Tensor
 
 __all__ = ["explained_share"]
 
-_MOST = 1000
+_MOST = 500
 _RIDGES = (1e-6, 1e-3, 1e-1, 10.0)
 _WIDTHS = (0.5, 2.0, 8.0)
 
@@ -19,7 +19,7 @@ def explained_share(
     """R² of the best of a few kernel ridge regressions on other samples, and its standard error.
 
     The kernel is linear plus Gaussian on standardised inputs; width and ridge are chosen on a third of the samples of
-    the fit. At most a thousand samples of each part are used, the first ones.
+    the fit. At most five hundred samples of each part are used, the first ones.
 
     Args:
         fit: inputs and targets to fit.

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from symfield.discovery.elements import described, tried_alone
-from symfield.discovery.evidence import Element, Evidence
+from symfield.discovery.examination import Element, Examination
 from symfield.groups import (
     Copies,
     Cyclic,
@@ -53,7 +53,7 @@ class Candidate(NamedTuple):
     rep_out: Representation
 
 
-def uncontradicted(found: Evidence, rep_in: Representation, rep_out: Representation) -> Candidate | None:
+def uncontradicted(found: Examination, rep_in: Representation, rep_out: Representation) -> Candidate | None:
     """The largest proper subgroup whose tried elements are not contradicted.
 
     Args:
@@ -67,12 +67,12 @@ def uncontradicted(found: Evidence, rep_in: Representation, rep_out: Representat
     Example:
         >>> from symfield import random
         >>> from symfield.discovery import dataset
-        >>> from symfield.discovery.evidence import evidence
+        >>> from symfield.discovery.examination import examine
         >>> from symfield.groups import Defining
         >>> x = random.normal((300, 4), generator=random.generator(0), like=torch.zeros(1, dtype=torch.float64))
         >>> shifts, same = Defining(Cyclic(4)), Trivial(Cyclic(4))
         >>> half = dataset(x, x[:, 0] * x[:, 2] + 2 * x[:, 1] * x[:, 3])  # unchanged by two shifts, not by one
-        >>> found = evidence(half, shifts, same, generator=random.generator(1))
+        >>> found = examine(half, shifts, same, generator=random.generator(1))
         >>> uncontradicted(found, shifts, same).name
         'C_2: (x0 x2), (x1 x3)'
     """
@@ -134,7 +134,7 @@ def _closure(group: Group, generators: list[int]) -> set[int]:
 
 
 def _of_factors(
-    found: Evidence, rep_in: Representation, rep_out: Representation, group: DirectProduct
+    found: Examination, rep_in: Representation, rep_out: Representation, group: DirectProduct
 ) -> Candidate | None:
     """The factors without a contradicted element."""
     refused = {_key(element.g) for element in found.elements if element.contradicted}

@@ -70,7 +70,7 @@ class TrainingFree:
     level: float = 1e-3
     particles: int = 8
     features: int = 64
-    samples: int = 20_000
+    samples: int = 10_000
     replicates: int = 200
     resolution: float = 0.3
     closure: Closure | None = None
@@ -180,7 +180,8 @@ class _Search:
         x, y = self.halves[1]
         scale = float(x.square().mean().sqrt())
         z = cloud_on(space, unit, method.particles, scale=scale, generator=self.generator, like=x)
-        m = max(1, min(method.features + 4 * space.dim, y.numel() // 10))  # many functions on E, few beside the targets
+        # many functions on E, few beside the targets
+        m = max(1, min(method.features + 4 * min(space.dim, 64), y.numel() // 10))
         cloud = cloud_on(space, unit, m, scale=scale, generator=self.generator, like=x)
         readings = [read_drift(unit, x, unexplained(unit, x, y, cloud), z) for x, y in self.halves]
         self.cost += sum(len(x) for x, _ in self.halves) * (len(z) + 1)

@@ -91,18 +91,41 @@ class Trainings(NamedTuple):
     held_out: int
 
 
-class Trained(NamedTuple):
-    """A trained network as a function.
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained network.
 
     Attributes:
-        predict: inputs ``(b, d)`` to targets, or to probabilities of classes, ``(b, o)``.
-        z: its particles, shape ``(N, d + o + 1)``.
-        error: validation error where it stopped.
+        network: Φ.
+        scheme: how it was trained, and predicts.
+        z: its particles, shape ``(N, o + d + 1)``.
+        inputs: units of inputs.
+        targets: units of targets.
+        error: validation error where it stopped, in these units; of probabilities for classes.
+        seed: of the elements over which a large group is averaged, the same for every prediction.
     """
 
-    predict: Callable[[Tensor], Tensor]
+    network: Network
+    scheme: Scheme
     z: Float[Tensor, "n p"]
+    inputs: Scaling
+    targets: Scaling
     error: float
+    seed: int
+
+    def predict(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b o"]:
+        """Targets, or probabilities of classes, float64.
+
+        Args:
+            x: inputs, ``(b, d)``.
+
+        Returns:
+            Shape ``(b, o)``.
+        """
+        moved = self.inputs(x.double()).float()[None]
+        source = random.generator(self.seed)
+        value = _predicted(self.network, self.scheme, moved, self.z[None], generator=source)[0].double()
+        return value if self.network.classes else self.targets.undo(value)
 
 
 class _Runs(NamedTuple):
@@ -218,16 +241,12 @@ def fit(data: Dataset, scheme: Scheme, *, budget: Budget, generator: Generator) 
     network = Network(data.x.shape[1], data.y.shape[1], budget.width, classes=data.task == "classification")
     start = network.start(1, generator=starts)
     (z,) = _train(network, (scheme,), (x, y), start, runs, replace(budget, seeds=2), generator=steps)
-    seed = int(torch.randint(2**62, (1,), generator=elements))
-
-    def predict(points: Tensor) -> Tensor:
-        moved = units[0](points.double()).float()[None]
-        value = _predicted(network, scheme, moved, z, generator=random.generator(seed))[0].double()
-        return value if network.classes else units[1].undo(value)
-
-    value = _predicted(network, scheme, x[validation][None], z, generator=random.generator(seed))[0]
-    target = data.y[validation].float() if network.classes else y[validation]
-    return Trained(predict, z[0], float((value - target).square().sum(-1).mean()))
+    seed = int(random.integers(0, 2**31, (), generator=elements))
+    trained = Trained(network, scheme, z[0], *units, 0.0, seed)
+    target = data.y[validation] if network.classes else y[validation].double()
+    value = trained.predict(data.x[validation])
+    value = value if network.classes else units[1](value)
+    return replace(trained, error=float((value - target).square().sum(-1).mean()))
 
 
 def _units(data: Dataset, schemes: tuple[Scheme, ...]) -> tuple[Scaling, Scaling]:

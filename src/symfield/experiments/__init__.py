@@ -116,7 +116,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from symfield.experiments import style
+    from symfield.experiments import bundles, style
     from symfield.experiments.cell import Cell, Row, versioned
     from symfield.experiments.errors import (
         CellsFailed,
@@ -168,14 +168,14 @@ __all__ = [
     "Store", "Record", "CorruptedCell",
     "sweep", "Outcome", "Failure", "Interrupted", "Monitor", "Bar", "Quiet",
     "launch", "Launch", "redraw", "RunFolder", "latest", "runs",
-    "report", "style",
+    "report", "style", "bundles",
     "CellsFailed", "ExperimentError", "FieldError", "FolderError", "StoreError", "StudyError",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name == "style":
-        return importlib.import_module("symfield.experiments.style")
+    if name in ("style", "bundles"):
+        return importlib.import_module(f"symfield.experiments.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'symfield.experiments' has no attribute {name!r}")
     return getattr(importlib.import_module(f"symfield.experiments.{_HOME_OF[name]}"), name)

@@ -13,6 +13,7 @@ from symfield.groups.group import MAX_ELEMENTS, Group
 from symfield.groups.matrix import Matrix
 from symfield.groups.orthogonal import Orthogonal, SpecialOrthogonal
 from symfield.groups.permutation import Permutation
+from symfield.groups.permutations import Coordinates, PermutationGroup
 from symfield.groups.placed import Placed
 from symfield.groups.product import DirectProduct
 from symfield.groups.representation import Representation
@@ -30,6 +31,7 @@ __all__ = [
     "DirectProduct",
     "GeneratedGroup",
     "generated_by",
+    "PermutationGroup",
     "Representation",
     "Defining",
     "Trivial",
@@ -37,6 +39,7 @@ __all__ = [
     "Regular",
     "Planar",
     "Permutation",
+    "Coordinates",
     "Matrix",
     "Sum",
     "Tensored",

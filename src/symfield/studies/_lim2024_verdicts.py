@@ -139,7 +139,7 @@ def _perceptrons(setting: _Setting, config: Any) -> None:
         at_most=0.05,
     )
     setting.judge("control: begun at the same weights (barrier)", at(w, "shared init"), at_most=0.02)
-    narrow, wide = min(config.widths, default=w), max(config.widths, default=w)
+    narrow, wide = min({*config.widths, w}), max({*config.widths, w})
     setting.judge(
         f"the barrier of standard networks falls with width (ratio, {wide} to {narrow})",
         at(wide, "standard") / at(narrow, "standard") if wide > narrow else math.nan,

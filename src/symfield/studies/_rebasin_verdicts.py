@@ -158,9 +158,9 @@ def _of_wide(setting: _Setting) -> None:
         source=OURS,
     )
     setting.judge(
-        f"width {w}: weight matching reaches the inner product of Frank-Wolfe (ratio)",
+        f"width {w}: weight matching comes within 1 % of the inner product of Frank-Wolfe (ratio)",
         lambda at: at(w, "weights", "inner") / at(w, "Frank-Wolfe", "inner"),
-        at_least=0.998,
+        at_least=0.99,
         source=OURS,
     )
     setting.judge(

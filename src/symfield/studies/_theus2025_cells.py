@@ -14,8 +14,9 @@ from symfield.experiments import Row, versioned
 from symfield.studies._theus2025_matching import Refinement, balanced, permutations
 from symfield.studies._theus2025_models import Decoder, Shape, fold
 from symfield.studies._theus2025_sources import Markov, source
-from symfield.studies._theus2025_training import losses, stack, train, unstack
+from symfield.studies._theus2025_training import losses, train
 from symfield.studies._threads import one_thread
+from symfield.trees import stack, unstack
 from symfield.typing import Params, Tensor
 from symfield.weightspace import (
     GeneralLinear,

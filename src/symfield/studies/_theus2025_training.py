@@ -10,34 +10,10 @@ from torch.nn import functional
 
 from symfield import random
 from symfield.studies._theus2025_models import Decoder, Shape, initial
+from symfield.trees import stack
 from symfield.typing import Float, Int, Params, Tensor
 
-__all__ = ["losses", "stack", "train", "unstack"]
-
-
-def stack(params: Sequence[Params]) -> Params:
-    """Models side by side.
-
-    Args:
-        params: of each.
-
-    Returns:
-        Tensors with a leading axis over models.
-    """
-    return {name: torch.stack([one[name] for one in params]) for name in params[0]}
-
-
-def unstack(params: Params) -> list[Params]:
-    """The models of :func:`stack`.
-
-    Args:
-        params: tensors with a leading axis over models.
-
-    Returns:
-        One dict for each.
-    """
-    count = len(next(iter(params.values())))
-    return [{name: value[i].clone() for name, value in params.items()} for i in range(count)]
+__all__ = ["losses", "train"]
 
 
 def losses(params: Params, shape: Shape, tokens: Int[Tensor, "..."]) -> Float[Tensor, " models"]:

@@ -8,6 +8,13 @@ layer's inputs, relative to what units pay for what they compute.
 Without training: prices in random layers on subspaces of large and small coherence, with and without fixed values, and
 the distance of the two closest centres against the number of units. With training on ten clusters in a subspace of
 R^64: barriers against its dimension, whose units have less room in few dimensions.
+
+Measured at ``quick``: in place units correlate 0.87 / 0.81 / 0.74 (hidden layers 1 / 2 / 3) in W-Asym networks, 0.99 of
+what the best assignment reaches, and 0.00 in standard ones and in those with fixed biases. With masks alone it is
+0.01 / 0.00 / 0.10, and a permutation is cheaper than the identity. The barrier of W-Asym networks is 0.185 in two
+dimensions and below 0.001 in 8 and 32. Networks that only begin at the fixed values have their units in place as well
+(0.87 / 0.81 / 0.74), although nothing is fixed and exchanges have no price: prices count from the fixed values, and do
+not tell what a common start does.
 """
 
 from __future__ import annotations
@@ -22,9 +29,8 @@ from pandas import DataFrame
 
 from symfield.experiments import Cell, FieldError, Grid, Study, Verdict, style
 from symfield.studies._burgin2026_cells import Centres, Layers, agreement, centres, exchanges
+from symfield.studies._lim2024_figures import WORDS, interval
 from symfield.studies._lim2024_pairs import Pairs, connectivity
-from symfield.studies.lim2024_connectivity import WORDS
-from symfield.weightspace import confidence
 
 __all__ = ["STUDY", "Config", "figures", "run"]
 
@@ -223,19 +229,11 @@ def by_dimension(rows: DataFrame) -> DataFrame:
         for name in dict.fromkeys(rows["method"]):
             part = rows[(rows["dim"] == dim) & (rows["method"] == name)]
             line: dict[str, object] = {"dimension": dim, "method": WORDS[name]}
-            line["barrier"] = _interval(part)
+            line["barrier"] = interval(part)
             line["accuracy lost halfway, pp"] = round(float(part["drop_pp"].mean()), 2)
             line["accuracy, ends %"] = round(100 * float(part["end_accuracy"].mean()), 2)
             found.append(line)
     return DataFrame(found)
-
-
-def _interval(part: DataFrame) -> str:
-    values = [float(value) for value in part["test_barrier"]]
-    if len(values) < 2:
-        return f"{values[0]:.4f}"
-    names = [str(name).split("-") for name in part["pair"]]
-    return str(confidence(values, [(first, second) for first, second in names]))
 
 
 def verdicts(rows: DataFrame, config: Config) -> list[Verdict]:

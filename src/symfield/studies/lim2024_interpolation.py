@@ -8,6 +8,12 @@ chord of the ends. The published code draws that chord from the first point thro
 
 Tasks: scikit-learn's digits, for a small residual network and a perceptron. The published rates reach to 0.5; here the
 residual network takes rates up to 0.2, as its batches are small.
+
+Measured at ``quick`` (8 residual networks of each arm): local convexity 0.908 for standard networks, 0.880 with masks
+alone, 0.962 for σ-Asym and 1.000 for W-Asym, whose lines are all monotone; those of standard ones in 62.5 %. Published
+are 0.548, 0.675 and 0.769 for standard, σ- and W-Asym: the order holds, the distances do not. W-Asym networks fit the
+training samples less (94.3 %, others 99.9 %), and those that only begin at the fixed values do the same in all of this
+(1.000, 96.2 %). Perceptrons do not tell the arms apart (0.897 to 0.929).
 """
 
 from __future__ import annotations
@@ -20,15 +26,14 @@ from matplotlib.figure import Figure
 from pandas import DataFrame, Series
 
 from symfield.experiments import Cell, FieldError, Grid, Study, Verdict, style
+from symfield.studies._lim2024_figures import TITLES, WORDS
 from symfield.studies._lim2024_lines import Lines, lines
 from symfield.studies._lim2024_verdicts import SOURCE
-from symfield.studies.lim2024_connectivity import WORDS
 
 __all__ = ["STUDY", "Config", "figures", "run"]
 
 OURS = "measured here"
 NETS = 8
-_TITLES = {"mlp": "perceptron", "resnet8": "ResNet8"}
 
 
 @dataclass(frozen=True)
@@ -122,8 +127,8 @@ def curves(rows: DataFrame) -> Figure:
                 axes[i, j].plot(path["t"].to_numpy(), values / values[0], color=shades[name], alpha=0.35, linewidth=0.9)
             axes[i, j].set_title(WORDS[name] if i == 0 else "", fontsize=8)
             axes[i, j].set_xlabel("position t" if i == len(kinds) - 1 else "")
-            axes[i, j].set_ylabel(f"{_TITLES[kind]}\nloss over its start" if j == 0 else "")
-            axes[i, j].set_ylim(0, 2)
+            axes[i, j].set_ylabel(f"{TITLES[kind]}\nloss over its start" if j == 0 else "")
+            axes[i, j].set_ylim(0, 1.2)
     return figure
 
 
@@ -139,11 +144,10 @@ def convexity(rows: DataFrame) -> Figure:
                 here = part[(part["network"] == kind) & (part["method"] == name)]
                 style_of = {"color": shades[name], "alpha": 0.6, "markersize": 3.5, "label": WORDS[name]}
                 axes[i, j].plot(here["net_rate"].to_numpy(), here[column].to_numpy(), "o", **style_of)
-            axes[i, j].set(xscale="log", ylabel=label, title=_TITLES[kind] if j == 0 else "")
+            axes[i, j].set(xscale="log", ylabel=label, title=TITLES[kind] if j == 0 else "")
             axes[i, j].set_xlabel("highest learning rate" if i == len(kinds) - 1 else "")
             if column == "gap":
                 axes[i, j].axhline(0, color="#4a5159", linewidth=0.7)
-                axes[i, j].set_yscale("symlog", linthresh=0.01)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
@@ -154,7 +158,7 @@ def table(rows: DataFrame) -> DataFrame:
     part = rows[rows["kind"] == "line"]
     found = []
     for (kind, name), here in part.groupby(["network", "method"], sort=False):
-        line: dict[str, object] = {"network": _TITLES[str(kind)], "method": WORDS[str(name)]}
+        line: dict[str, object] = {"network": TITLES[str(kind)], "method": WORDS[str(name)]}
         line["networks"] = f"{int(here['finite'].sum())} of {len(here)}"
         line["largest rise"] = _spread(here["gap"])
         line["monotone %"] = round(100 * float(here["monotone"].mean()), 1)

@@ -32,9 +32,30 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from symfield.experiments import Cell, FieldError, Study, Verdict, style
+from symfield.studies._lim2024_models import (
+    GraphNetwork,
+    ResNet,
+    graph_rules,
+    mlp,
+    mlp_rules,
+    resnet8_rules,
+    resnet20_rules,
+)
 from symfield.studies._lim2024_theory_cells import FAMILIES, Facts, measure
 
-__all__ = ["STUDY", "Config", "figures", "run"]
+__all__ = [
+    "STUDY",
+    "Config",
+    "figures",
+    "run",
+    "mlp",
+    "mlp_rules",
+    "ResNet",
+    "resnet20_rules",
+    "resnet8_rules",
+    "GraphNetwork",
+    "graph_rules",
+]
 
 SOURCE = "Lim et al. 2024, arXiv:2405.20231"
 OURS = "ours"

@@ -11,6 +11,8 @@
 - :class:`Piece`, :class:`Product`, :class:`Concat`: how the entries of an axis are laid out;
 - :func:`interpolate`, :func:`curve`, :func:`barrier`: what a metric does on the line between two models;
 - :func:`merge`, :func:`repair`: averages of models, their batch norms and hidden statistics;
+- :func:`variational`: Gaussians of low rank over the weights of any model;
+- :func:`train_zoo`: a data set of networks; :func:`fit_metanetwork`: what networks that read networks can tell of them;
 - :func:`asymmetrize`: a model without interchangeable units, by :class:`Rule`; :func:`fixed_entries`: what is fixed;
   :class:`AsymmetricLinear`, :class:`FiGLU`: the layers; :func:`symmetrize_back`: the dense model again;
 - :func:`verify_asymmetry`: which guarantee holds of a model, under which assumption;
@@ -61,6 +63,7 @@ from symfield.weightspace.asymmetric.weights import (
     release_entries,
 )
 from symfield.weightspace.by_hand import from_axes
+from symfield.weightspace.calibration import calibration_error, log_mean_probability
 from symfield.weightspace.certify import certify
 from symfield.weightspace.curves import (
     Curve,
@@ -112,6 +115,18 @@ from symfield.weightspace.merging import (
     four_corners,
     merge,
 )
+from symfield.weightspace.metanetworks import (
+    ConvolutionalReader,
+    Prediction,
+    Split,
+    Statistics,
+    agreement,
+    deep_sets,
+    fit_metanetwork,
+    flattened_mlp,
+    split_samples,
+)
+from symfield.weightspace.metanetworks_graph import GraphMetanetwork, fit_graph_metanetwork, mlp_graphs
 from symfield.weightspace.procrustes import orthogonal_procrustes
 from symfield.weightspace.repairing import LayerRepair, Repair, Repaired, repair
 from symfield.weightspace.report import Check, Fixed, Report, Unknown
@@ -120,6 +135,8 @@ from symfield.weightspace.symmetry import Element, Face, ParameterSymmetry, Slot
 from symfield.weightspace.tracing import Example, Untraceable, trace
 from symfield.weightspace.training import PerNetwork, Training, initial_many, outputs_many, train_many
 from symfield.weightspace.update_rules import SGD, Adam, AdamW, Slots, UpdateRule
+from symfield.weightspace.variational import LowRankGaussian, Variational, divergence, variational, width_prior
+from symfield.weightspace.zoo import HyperparameterLaw, ModelZoo, match_targets, train_zoo
 
 __all__ = [
     "symmetries",
@@ -265,6 +282,29 @@ __all__ = [
     "constant",
     "triangular",
     "cosine",
+    "variational",
+    "Variational",
+    "LowRankGaussian",
+    "divergence",
+    "width_prior",
+    "log_mean_probability",
+    "calibration_error",
+    "train_zoo",
+    "ModelZoo",
+    "HyperparameterLaw",
+    "match_targets",
+    "fit_metanetwork",
+    "Prediction",
+    "Split",
+    "split_samples",
+    "flattened_mlp",
+    "Statistics",
+    "deep_sets",
+    "ConvolutionalReader",
+    "GraphMetanetwork",
+    "mlp_graphs",
+    "fit_graph_metanetwork",
+    "agreement",
     "UnitAgreement",
     "unit_agreement",
     "model_agreement",

@@ -85,8 +85,8 @@ def zip_models(
 
     Raises:
         KeyError: if a name is no plain permutation.
-        ValueError: if no module shows the units of a space, a tensor makes merged units out of hidden units that
-            are not merged, or a tensor holds NaN.
+        ValueError: if a name permutes blocks such as heads, no module shows the units of a space, a tensor makes merged
+            units out of hidden units that are not merged, or a tensor holds NaN.
         TypeError: if a tensor that the symmetry moves is not of a floating dtype.
 
     Example:
@@ -102,6 +102,12 @@ def zip_models(
     units = [_units(model, inputs, symmetry, plain) for model in (model_a, model_b)]
     seen = [name for name in plain if name in units[0]]
     chosen = seen if spaces is None else list(spaces)
+    every = [f.name for f in symmetry.factors if isinstance(f, Permutation)]
+    if blocks := [name for name in chosen if name in every and name not in plain]:
+        raise ValueError(
+            f"{blocks[0]!r} permutes blocks that carry factors of their own, such as attention heads; these cannot be "
+            f"zipped: bring the models together by align first, and leave it out of spaces. There are {list(plain)}"
+        )
     if unknown := [name for name in chosen if name not in plain]:
         raise KeyError(f"no plain permutation {unknown[0]!r}; there are {list(plain)}")
     if unseen := [name for name in chosen if name not in seen]:

@@ -8,7 +8,8 @@ one with the sum of theirs, and both leave the function as it is; for n = k and 
 usual.
 
 Couplings are found in turn, from the fixed axes on, each by the squared distance of a unit's entries while the other
-axes are carried over by the couplings known so far.
+axes are carried over by the couplings known so far. Blocks, such as attention heads, must agree in number and size.
+They are matched last, in the shapes of a, with the gauges that live on them, by weight matching.
 
 References:
     Singh & Jaggi 2020, Model fusion via optimal transport, arXiv 1910.05653 (which averages along both kinds of axes).
@@ -26,11 +27,13 @@ from torch import nn
 from symfield.typing import Params, Tensor
 from symfield.weightspace.alignment import _checked, is_running_statistic
 from symfield.weightspace.assignment import assign
+from symfield.weightspace.certify import _without
 from symfield.weightspace.factors import Permutation
 from symfield.weightspace.layout import Concat, Layout, Piece, map_blocks, pieces
 from symfield.weightspace.matching import Problem
 from symfield.weightspace.matching_permutations import free_permutations
-from symfield.weightspace.symmetry import ParameterSymmetry
+from symfield.weightspace.matching_weights import WeightMatching, identity
+from symfield.weightspace.symmetry import Element, ParameterSymmetry
 
 __all__ = ["Transported", "reading_axes", "transport"]
 
@@ -43,11 +46,13 @@ class Transported:
         params: the second model with the shapes of the first; new tensors.
         couplings: for each permutation the coupling T, shape ``(n, k)``, float64.
         history: transport cost Σ T_ij ‖a_i − b_j‖² of all spaces after each sweep.
+        element: of the first symmetry, by which blocks were moved in the end; empty where there are none.
     """
 
     params: Params = field(repr=False)
     couplings: dict[str, Tensor] = field(repr=False)
     history: tuple[float, ...]
+    element: Element = field(default_factory=dict, repr=False)
 
 
 def reading_axes(model: nn.Module) -> Callable[[str, int], bool]:
@@ -144,7 +149,22 @@ def transport(
         home = back.get(name, name)
         moved = _carried(value, home, symmetry_b.layouts[home], couplings, sizes, reads) if value.ndim else value
         params[name] = moved.to(value.dtype).clone() if moved is value else moved.to(value.dtype)
-    return Transported(params, couplings, tuple(history))
+    element = _blocks(a, params, symmetry_a, counted, one)
+    return Transported(symmetry_a.apply(params, element) if element else params, couplings, tuple(history), element)
+
+
+def _blocks(
+    a: Params, carried: Params, symmetry: ParameterSymmetry, tensors: list[str], plain: Mapping[str, Permutation]
+) -> Element:
+    """Permutations of blocks, with the factors that live over them, that bring the carried model closest."""
+    permutations = [f for f in symmetry.factors if isinstance(f, Permutation) and f.name not in plain]
+    spaces = {f.space for f in permutations}
+    kept = {f.name for f in symmetry.factors if f in permutations or spaces & set(f.base)}
+    if not permutations:
+        return {}
+    blocks = _without(symmetry, [f.name for f in symmetry.factors if f.name not in kept])
+    found = WeightMatching(identity)(Problem(a, carried, blocks, dict.fromkeys(tensors, 1.0)))
+    return found.element
 
 
 def _order(symmetry: ParameterSymmetry, tensors: list[str], factors: Mapping[str, Permutation]) -> list[str]:

@@ -42,8 +42,8 @@ def prepare(inference: Inference) -> None:
     """
     found: dict[Any, tuple[str, tuple[Any, ...]]] = {}
     for node in inference.graph.nodes:
-        if node.op == "add" and (match := find_rotary(node)) is not None:
-            args, inner = match
-            found[node] = ("rotary", args)
+        if node.op in {"add", "view_as_real"} and (match := find_rotary(node)) is not None:
+            name, args, inner = match
+            found[node] = (name, args)
             inference.absorbed.update(inner)
     inference.replaced.update(found)

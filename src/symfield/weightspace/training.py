@@ -22,7 +22,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from symfield import trees
+from symfield import random, trees
 from symfield.typing import Float, Int, Params, Tensor
 from symfield.weightspace.schedules import Schedule, constant
 from symfield.weightspace.training_groups import Group, Runs, prepared
@@ -96,7 +96,9 @@ def initial_many(build: Callable[[], nn.Module], seeds: Sequence[int]) -> Params
 
 
 @torch.no_grad()
-def outputs_many(model: nn.Module, params: Params, x: Tensor, *, together: int | None = None) -> Float[Tensor, "n ..."]:
+def outputs_many(
+    model: nn.Module, params: Params, x: Tensor, *, together: int | None = None, noise: int | None = None
+) -> Float[Tensor, "n ..."]:
     """Outputs of many networks on the same inputs, in eval mode.
 
     Args:
@@ -104,6 +106,7 @@ def outputs_many(model: nn.Module, params: Params, x: Tensor, *, together: int |
         params: tensors with a leading axis n; buffers that are not among them come from the model.
         x: inputs, shape ``(b, ...)``.
         together: how many networks at once; all when None.
+        noise: seed of a generator that the model takes as ``generator=``, for models that draw at random.
 
     Returns:
         Outputs, shape ``(n, b, ...)``.
@@ -119,12 +122,15 @@ def outputs_many(model: nn.Module, params: Params, x: Tensor, *, together: int |
     count = _require_params(model, params)
     frozen, shared = prepared(model, params, training=False)
 
+    options = {} if noise is None else {"generator": random.generator(noise, x.device)}
+
     def one(own: Params) -> Tensor:
-        found: Tensor = functional_call(frozen, {**shared, **own}, (x,))
+        found: Tensor = functional_call(frozen, {**shared, **own}, (x,), options)
         return found
 
     parts = range(0, count, together or count)
-    found = [torch.vmap(one)({n: v[i : i + (together or count)] for n, v in params.items()}) for i in parts]
+    apply = torch.vmap(one, randomness="error" if noise is None else "different")
+    found = [apply({n: v[i : i + (together or count)] for n, v in params.items()}) for i in parts]
     return torch.cat(found)
 
 
@@ -143,6 +149,8 @@ def train_many(
     smoothing: PerNetwork = 0.0,
     schedule: Schedule = constant,
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    penalty: Callable[[Params], Tensor] | None = None,
+    noise: int | None = None,
     samples: Int[Tensor, "n m"] | None = None,
     trainable: Mapping[str, Tensor | bool] | None = None,
     together: int | None = None,
@@ -168,6 +176,9 @@ def train_many(
         smoothing: label smoothing of the default loss, from 0 to 1.
         schedule: factor of the learning rates over time.
         loss: ``(outputs, targets) -> scalar`` of one network on a batch; the mean cross-entropy when None.
+        penalty: of the parameters of one network, by name: a scalar that is added to its loss.
+        noise: seed for models that draw at random: in every epoch they get a fresh generator, one for all networks that
+            are computed together, as the argument ``generator``.
         samples: which rows of the data each network sees, shape ``(n, m)``; all when None.
         trainable: by the name of a parameter, which of its entries are trained: a bool, or bools of its shape. The
             others keep their value to the last bit. Names that are not listed are trained.
@@ -198,7 +209,8 @@ def train_many(
     lengths = _per_network(epochs, "epochs", count, x).round().long()
     runs = Runs(
         model=model, x=x, y=y, batch=batch, rule=AdamW() if rule is None else rule, schedule=schedule, loss=loss,
-        samples=samples, seeds=seeds, epochs=lengths, rate=_per_network(rate, "rate", count, x),
+        penalty=penalty, noise=noise, samples=samples, seeds=seeds, epochs=lengths,
+        rate=_per_network(rate, "rate", count, x),
         decay=_per_network(decay, "decay", count, x), smoothing=_per_network(smoothing, "smoothing", count, x),
         masks=_masks(model, trainable or {}), given=given,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from torch import nn
 from torch.func import functional_call
 
 from symfield import random
-from symfield.typing import Params, Tensor
+from symfield.typing import Generator, Params, Tensor
 from symfield.weightspace.schedules import Schedule
 from symfield.weightspace.update_rules import Slots, UpdateRule
 
@@ -37,6 +37,8 @@ class Runs:
     rule: UpdateRule
     schedule: Schedule
     loss: Callable[[Tensor, Tensor], Tensor] | None
+    penalty: Callable[[Params], Tensor] | None
+    noise: int | None
     samples: Tensor | None
     seeds: int | Sequence[int]
     epochs: Tensor
@@ -86,6 +88,7 @@ class Group:
 
     def __init__(self, members: Tensor, runs: Runs, whole: Params, memory: Slots, epoch: int) -> None:
         self.members, self.runs, self.whole, self.memory = members, runs, whole, memory
+        self.first = int(members[0])
         self.frozen, self.shared = prepared(runs.model, whole, training=True)
         seeds = [runs.seeds] if isinstance(runs.seeds, int) else [runs.seeds[i] for i in members.tolist()]
         self.sources = [random.generator(seed) for seed in seeds]
@@ -119,7 +122,7 @@ class Group:
         epochs, rate, decay, smoothing = (
             value[where] for value in (runs.epochs, runs.rate, runs.decay, runs.smoothing)
         )  # fmt: skip
-        objective = self._objective(bool(smoothing.any()), orders.ndim == 2)
+        objective = self._objective(bool(smoothing.any()), orders.ndim == 2, self._noise(epoch))
         steps = math.ceil(runs.size / runs.batch)
         total = torch.zeros(len(where), dtype=torch.float64, device=runs.x.device)
         for step, index in enumerate(orders.split(runs.batch, dim=-1)):
@@ -142,17 +145,25 @@ class Group:
         for name, mask in masks.items():
             self.leaves[name].copy_(self.leaves[name].where(mask, before[name]))
 
-    def _objective(self, smooth: bool, own_samples: bool) -> Callable[..., Tensor]:
-        loss = self.runs.loss
+    def _noise(self, epoch: int) -> Generator | None:
+        """A generator for this epoch and group, whatever came before."""
+        if self.runs.noise is None:
+            return None
+        source = random.split(random.generator(self.runs.noise), epoch + 1)[-1]
+        return random.generator((source.initial_seed() + self.first) % 2**63, self.runs.x.device)
+
+    def _objective(self, smooth: bool, own_samples: bool, noise: Generator | None) -> Callable[..., Tensor]:
+        loss, penalty = self.runs.loss, self.runs.penalty
+        options = {} if noise is None else {"generator": noise}
 
         def one(leaves: Params, rest: Params, x: Tensor, y: Tensor, smoothing: Tensor) -> Tensor:
-            outputs = functional_call(self.frozen, {**self.shared, **rest, **leaves}, (x,))
-            if loss is not None:
-                return loss(outputs, y)
-            return _cross_entropy(outputs, y, smoothing if smooth else None)
+            held = {**rest, **leaves}
+            outputs = functional_call(self.frozen, {**self.shared, **held}, (x,), options)
+            value = _cross_entropy(outputs, y, smoothing if smooth else None) if loss is None else loss(outputs, y)
+            return value if penalty is None else value + penalty(held)
 
         data = 0 if own_samples else None
-        return torch.vmap(one, in_dims=(0, 0, data, data, 0))
+        return torch.vmap(one, in_dims=(0, 0, data, data, 0), randomness="error" if noise is None else "different")
 
     def _orders(self) -> Tensor:
         """Rows of the data in their order for this epoch: ``(n, m)``, or ``(m,)`` where all networks share it."""

@@ -340,9 +340,10 @@ def _random_subsets(rows: int, size: int, n: int, uniform: Uniform, *, distinct:
     if not distinct:
         return _draw_subsets(rows, size, n, uniform)
     if total < rows:
+        enough = [k for k in range(1, size) if math.comb(size, k) >= rows]
+        advice = f"fix {enough[0]} to {enough[-1]}, or leave the layer out" if enough else "leave the layer out"
         raise ValueError(
-            f"there are {total} ways to fix {n} of {size}, fewer than the {rows} rows that must differ; fix another "
-            "number, or leave the layer out"
+            f"there are {total} ways to fix {n} of {size}, fewer than the {rows} rows that must differ; {advice}"
         )
     if total <= _FEW * rows:
         every = np.zeros((total, size), dtype=bool)

@@ -23,6 +23,11 @@ __all__ = ["Choice", "FixedPlan", "Place", "PlannedWeight", "Rule", "per_root_fa
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+#: Linear maps of other packages, by the full name of their class, with the axis of their output units.
+_ELSEWHERE = {
+    "torch_geometric.nn.dense.linear.Linear": 0,
+    "transformers.pytorch_utils.Conv1D": 1,
+}
 _ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
@@ -233,6 +238,8 @@ class FixedPlan:
 def places(model: nn.Module) -> list[Place]:
     """The weights of a model that rules choose from: linear, convolutional and attention projections.
 
+    Linear layers of PyTorch Geometric and the ``Conv1D`` of transformers are among them.
+
     Args:
         model: any module.
 
@@ -262,7 +269,8 @@ def _weights_of(module: nn.Module) -> list[tuple[str, int]]:
         return [("weight", 1)]
     if isinstance(module, nn.MultiheadAttention):
         return [(name, 0) for name in _ATTENTION]
-    return []
+    names = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__)
+    return [("weight", _ELSEWHERE[name]) for name in names if name in _ELSEWHERE]
 
 
 def plan_asymmetry(model: nn.Module, rules: Rule | Sequence[Rule], *, seed: int, mode: str = "exact") -> FixedPlan:

@@ -68,7 +68,8 @@ class _Held(nn.Module):
             if key not in state_dict:
                 error_msgs.append(
                     f"the checkpoint has no {key!r}: its masks or fixed values are lost; save model.state_dict() of "
-                    "the asymmetric model whole, or load a plain checkpoint before asymmetrize"
+                    "the asymmetric model whole, load a plain checkpoint before asymmetrize, or, if it was trained "
+                    "with the masks of this model, load {**model.state_dict(), **checkpoint}"
                 )
             elif state_dict[key].shape == own.shape and not torch.equal(state_dict[key].to(own), own):
                 error_msgs.append(

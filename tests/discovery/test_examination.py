@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from symfield import random
-from symfield.discovery import dataset, evidence, uncontradicted
+from symfield.discovery import dataset, examine, uncontradicted
 from symfield.discovery.elements import described, tried
 from symfield.discovery.scaling import blocks, scaling
 from symfield.groups import (
@@ -32,7 +32,7 @@ def gaussian(n, d, seed):
 
 def asked(x, y, rep, rep_out=None, seed=1):
     data = dataset(x, y)
-    return evidence(
+    return examine(
         data, rep, Trivial(rep.group, data.y.shape[1]) if rep_out is None else rep_out, generator=random.generator(seed)
     )
 

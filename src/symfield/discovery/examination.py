@@ -14,6 +14,9 @@ the squared residual that held-out samples show at the same distance from the tr
 that leave the data are left out, and their share is told. Where that share is large, a violation must also exceed what
 f could err more there: as much again as its mean squared residual, in proportion to the share.
 
+D_g has heavy tails, so its mean is compared with Student's t of a tenth as many degrees of freedom as there are
+samples: for few samples the normal law would contradict true symmetries too often (measured: 2 of 6 at n = 60).
+
 Where the data hold (nearly) whole orbits no predictor is needed: ½|Y' − ρ̂_g Y|² of a sample and the one at ρ_g X, less
 the squared residual of f, has mean at most zero under the symmetry.
 
@@ -25,10 +28,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import NamedTuple
 
 import torch
+from scipy.stats import t as student
 
 from symfield import random
 from symfield.discovery.dataset import Dataset
@@ -38,7 +41,7 @@ from symfield.groups import Representation
 from symfield.onestep import kernel_ridge
 from symfield.typing import Bool, Float, Generator, Map, Tensor
 
-__all__ = ["Element", "Estimate", "Evidence", "evidence"]
+__all__ = ["Element", "Estimate", "Examination", "examine"]
 
 _FOLDS = 5
 _MOST_TRAINING = 600
@@ -99,7 +102,7 @@ class Element:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Examination:
     """What the data say of a symmetry, without a network.
 
     Attributes:
@@ -122,7 +125,7 @@ class Evidence:
     complete: bool
 
 
-def evidence(data: Dataset, rep_in: Representation, rep_out: Representation, *, generator: Generator) -> Evidence:
+def examine(data: Dataset, rep_in: Representation, rep_out: Representation, *, generator: Generator) -> Examination:
     """Ask the data about a symmetry.
 
     Args:
@@ -132,7 +135,7 @@ def evidence(data: Dataset, rep_in: Representation, rep_out: Representation, *, 
         generator: orders samples, draws elements of large groups.
 
     Returns:
-        The evidence.
+        What the data say.
 
     Raises:
         ValueError: if there are fewer than 40 samples, targets or inputs do not vary, or dimensions do not fit.
@@ -142,8 +145,8 @@ def evidence(data: Dataset, rep_in: Representation, rep_out: Representation, *, 
         >>> from symfield.groups import Cyclic, Defining, Trivial
         >>> x = random.normal((300, 2), generator=random.generator(0), like=torch.zeros(1, dtype=torch.float64))
         >>> swap = Defining(Cyclic(2))
-        >>> yes = evidence(dataset(x, x.prod(-1)), swap, Trivial(Cyclic(2)), generator=random.generator(1))
-        >>> no = evidence(dataset(x, x[:, 0]), swap, Trivial(Cyclic(2)), generator=random.generator(1))
+        >>> yes = examine(dataset(x, x.prod(-1)), swap, Trivial(Cyclic(2)), generator=random.generator(1))
+        >>> no = examine(dataset(x, x[:, 0]), swap, Trivial(Cyclic(2)), generator=random.generator(1))
         >>> yes.elements[0].contradicted, no.elements[0].contradicted
         (False, True)
     """
@@ -164,12 +167,13 @@ def evidence(data: Dataset, rep_in: Representation, rep_out: Representation, *, 
     corrected, inside = _corrected(whole)
     every = rep_in.group.is_finite and len(elements) == rep_in.group.order - 1
     found = _judged(whole, corrected, inside, spread, variance)
-    names = [described(matrix, data.x_names) for matrix in rep_in.matrix(elements)]
+    columns = data.x_names or tuple(f"x{k}" for k in range(data.x.shape[1]))
+    names = [described(matrix, columns) for matrix in rep_in.matrix(elements)]
     averaged = corrected.masked_fill(~inside, 0.0).sum(0) / inside.sum(0).clamp_min(1)
     share = (len(elements) / (len(elements) + 1)) if every else 1.0  # the identity is an element that violates nothing
     seen = inside.any(0)
     baseline = (y - y.mean(0)).square().sum(-1)[rows]
-    return Evidence(
+    return Examination(
         elements=tuple(Element(name, g, *measured) for name, g, measured in zip(names, elements, found, strict=True)),
         error=_estimate(averaged[seen] / 2 * share, variance),
         gain=_estimate(whole.gain, variance),
@@ -292,7 +296,7 @@ def _p(estimate: Estimate, count: int) -> float:
         return 1.0
     if estimate.error == 0:
         return 0.0 if estimate.value > 1e-9 else 1.0
-    return 1 - NormalDist().cdf(estimate.value / estimate.error)
+    return float(student.sf(estimate.value / estimate.error, max(3, count // 10)))
 
 
 def _estimate(values: Tensor, variance: float) -> Estimate:

@@ -1,0 +1,110 @@
+"""The group that is found is the one that was hidden, and nothing is found where nothing is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from symfield import random
+from symfield.discovery import Polynomial, discover_group
+
+QUICK = tuple(Polynomial(k) for k in (1, 2, 3, 4))
+ETA = torch.tensor([1.0, -1.0, -1.0, -1.0], dtype=torch.float64)
+
+
+def gaussian(n: int, d: int, seed: int = 0) -> torch.Tensor:
+    return random.normal((n, d), generator=random.generator(seed), like=torch.zeros(1, dtype=torch.float64))
+
+
+def found(function, d: int, *, n: int = 1500, noise: float = 0.0, x=None, **settings):
+    x = gaussian(n, d) if x is None else x
+    y = function(x)
+    y = y + noise * y.std() * random.normal(tuple(y.shape), generator=random.generator(7), like=y)
+    return discover_group((x, y), generator=random.generator(1), fitters=QUICK, **settings)
+
+
+def ring(x):
+    """Invariant under turns of the ring of four coordinates, not under its reflections."""
+    return (x.square() * x.roll(1, -1)).sum(-1) + x.sum(-1)
+
+
+def rotations(x):
+    return (x[:, :3] * x[:, 3:]).sum(-1) + x[:, :3].square().sum(-1) ** 2 - x[:, 3:].square().sum(-1) ** 2
+
+
+DISCRETE = {
+    "C_4": (ring, 4),
+    "D_4": (lambda x: (x * x.roll(1, -1)).sum(-1) + (x**3).sum(-1), 4),
+    "S_4": (lambda x: (x**3).sum(-1) + x.sum(-1) ** 2, 4),
+    "C_2 × C_2": (lambda x: x[:, 0] * x[:, 1] + (x[:, 0] + x[:, 1]) ** 3 + x[:, 2] ** 3 + x[:, 3] ** 3, 4),
+    "{±1}^2": (lambda x: x[:, 0].square() + x[:, 1] ** 4 + x[:, 2] ** 3 + x[:, 2] * x[:, 0] ** 2, 3),
+}
+CONTINUOUS = {
+    "O(2)": (lambda x: x[:, :2].square().sum(-1) ** 2 + x[:, 2] ** 3 + x[:, 2], 3),
+    "O(3)": (rotations, 6),
+    "O(2) × O(2)": (lambda x: x[:, :2].square().sum(-1) + 2 * x[:, 2:].square().sum(-1) ** 2, 4),
+    "O(1,3)": (lambda x: (ETA * x * x).sum(-1) + 0.3 * (ETA * x * x).sum(-1) ** 2, 4),
+}
+
+
+@pytest.mark.parametrize("name", DISCRETE)
+def test_hidden_permutations_and_signs_are_found(name):
+    answer = found(*DISCRETE[name])
+    assert (answer.name, answer.verdict) == (name, "symmetry found"), answer.reason
+    assert all(check.holds for check in answer.checks)
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_hidden_rotations_and_boosts_are_found(name):
+    answer = found(*CONTINUOUS[name])
+    assert (answer.name, answer.verdict) == (name, "symmetry found"), answer.reason
+
+
+def test_a_function_without_symmetry_has_none():
+    weights = gaussian(6, 4, seed=3)
+
+    def generic(x):
+        z = x @ weights.mT
+        return (z**3 / 3 + z.square()).sum(-1) + z[:, 0] * z[:, 1]
+
+    answer = found(generic, 4)
+    assert (answer.name, answer.verdict) == ("trivial", "no symmetry found"), answer.reason
+
+
+def test_noise_of_a_tenth_of_the_variance_hides_nothing():
+    assert found(ring, 4, n=3000, noise=0.33).name == "C_4"
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "why"),
+    [
+        (gaussian(400, 3), torch.ones(400), "constant"),
+        (gaussian(20, 3), gaussian(20, 1), "too few"),
+        (gaussian(400, 2) @ torch.tensor([[1.0, 0, 1], [0, 1, 1]]).double(), gaussian(400, 1), "collinear"),
+        (torch.cat([gaussian(400, 2), torch.ones(400, 1)], 1), gaussian(400, 1), "are constant"),
+        (gaussian(400, 3), gaussian(400, 1, seed=9), "misses too much"),
+    ],
+)
+def test_data_that_cannot_tell_say_why(x, y, why):
+    answer = discover_group((x, y), generator=random.generator(0), fitters=QUICK)
+    assert answer.verdict == "cannot tell"
+    assert why in answer.reason
+
+
+def test_inputs_that_cover_no_reflection_leave_signs_open():
+    x = gaussian(1500, 3).abs() + 0.2
+    answer = found(lambda x: x[:, 0].abs() + x[:, 1] ** 2 + 2 * x[:, 2] ** 3, 3, x=x)
+    assert answer.verdict == "cannot tell"
+    assert "do not cover changes of sign" in answer.reason
+
+
+def test_an_input_that_does_not_matter_is_no_symmetry():
+    answer = found(lambda x: x[:, 0] ** 3 + x[:, 1] * x[:, 0] ** 2 + x[:, 1], 4)
+    assert answer.ignored == ("x2", "x3")
+    assert (answer.name, answer.verdict) == ("trivial", "no symmetry found"), answer.reason
+
+
+def test_a_vector_field_is_equivariant_under_turns():
+    answer = found(lambda x: x.square() * x.roll(1, -1) + x.square(), 4)
+    assert answer.name == "C_4"
+    assert torch.equal(answer.generators, answer.output_generators)
