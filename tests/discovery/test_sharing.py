@@ -129,5 +129,5 @@ def test_the_picture_shows_each_parameter_once():
     found = discover_group(equivariant_maps(rep, rep), unit=PointwiseUnit(sigmoid, 3, 3), generator=random.generator(0))
     figure = draw_sharing(sharing(found), ("a", "b", "c"))
     texts = [text.get_text() for text in figure.axes[0].texts]
-    assert sorted(texts) == sorted(["0", "1", "2"] * 3)
+    assert sorted(texts) == sorted(["1", "2", "3"] * 3)
     assert "3 parameters for 9 weights" in figure.axes[0].get_title()

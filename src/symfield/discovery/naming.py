@@ -48,6 +48,8 @@ def named(group: PermutationGroup) -> tuple[Group | None, str]:
         'D_5'
         >>> named(PermutationGroup([[3, 1, 2]]))[1]  # one sign
         '{±1}'
+        >>> named(PermutationGroup([[1, 2, 3, 0], [0, 3, 2, 1], [4, 5, 6, 7]]))[1]  # and minus one
+        'D_4 × {±1}'
     """
     if group.order == 1:
         return Cyclic(1), "trivial"
@@ -151,9 +153,21 @@ def _recognised(part: PermutationGroup) -> tuple[Group | None, str]:
         return Cyclic(2), "C_2"
     if order == 2**n * math.factorial(n):
         return None, f"B_{n}"
-    if order <= _LISTED:
-        return _by_elements(part)
-    return None, f"group of order {order}"
+    found = _by_elements(part) if order <= _LISTED else (None, f"group of order {order}")
+    return found if found[0] is not None else _without_minus_one(part) or found
+
+
+def _without_minus_one(part: PermutationGroup) -> tuple[Group | None, str] | None:
+    """H × {±1}, where the signs of all elements are those of H, a group of permutations, times plus or minus one."""
+    n = part.degree
+    plain = part.generators % n
+    if not (part.signed and bool(part.contains(torch.arange(n) + n)) and bool(part.contains(plain).all())):
+        return None
+    inner = PermutationGroup(plain)
+    if 2 * inner.order != part.order:
+        return None
+    value, name = named(inner)
+    return (None if value is None else DirectProduct(value, SignFlips(1))), f"{name} × {{±1}}"
 
 
 def _faithful(part: PermutationGroup, order: int) -> list[int]:

@@ -122,6 +122,8 @@ def equivariant_layer(found: DiscoveredGroup, *, generator: Generator, bias: boo
 def draw_sharing(pattern: Sharing, x_names: tuple[str, ...] = (), y_names: tuple[str, ...] = ()) -> Figure:
     """A picture of shared weights: one colour a parameter, its number in the cell, a minus where the sign changes.
 
+    Parameters are counted from 1, and a dot is a weight that must vanish.
+
     Args:
         pattern: the sharing.
         x_names: names of the inputs, for the columns.
@@ -156,7 +158,8 @@ def draw_sharing(pattern: Sharing, x_names: tuple[str, ...] = (), y_names: tuple
     axes.spines[:].set_visible(False)
     axes.set_xlabel("inputs")
     axes.set_ylabel("outputs")
-    axes.set_title(f"{count} parameters for {o * d} weights", fontsize=9)
+    free = pattern.parameters
+    axes.set_title(f"{free or 'no'} parameter{'s' * (free != 1)} for {o * d} weights", fontsize=9)
     return figure
 
 
@@ -164,7 +167,7 @@ def _numbered(axes: Any, pattern: Sharing) -> None:
     for a, row in enumerate(pattern.labels.tolist()):
         for i, label in enumerate(row):
             minus = "−" if int(pattern.signs[a, i]) < 0 else ""
-            axes.text(i, a, f"{minus}{label}" if label >= 0 else "0", ha="center", va="center", fontsize=8)
+            axes.text(i, a, f"{minus}{label + 1}" if label >= 0 else "·", ha="center", va="center", fontsize=8)
 
 
 def _conditions(found: DiscoveredGroup, d: int, o: int) -> list[Tensor]:
