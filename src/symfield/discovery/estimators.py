@@ -220,4 +220,5 @@ class SymmetricClassifier(ClassifierMixin, _Symmetric):
         Returns:
             Shape ``(n,)``.
         """
-        return self.classes_[self.predict_proba(X).argmax(-1)]
+        chosen = self.predict_proba(X).argmax(-1)
+        return self.classes_[chosen]
