@@ -208,7 +208,9 @@ def _write(found: Discovery, path: Path, seed: int) -> None:
     sheets, tables = [], []
     pattern = _sharing(found)
     if pattern is not None:
-        caption = "A linear layer from inputs to targets: equal numbers are one weight, a minus changes its sign, a dot is zero."
+        caption = (
+            "A linear layer from inputs to targets: equal numbers are one weight, − turns its sign, a dot is zero."
+        )
         sheets.append(Sheet("Weight sharing", caption, draw_sharing(pattern, found.x_names, found.y_names)))
     if found.fixed.rounds:
         caption = "Sizes of the drift off the candidate subspace, in each round of the search."
