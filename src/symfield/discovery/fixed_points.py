@@ -47,7 +47,7 @@ def discover_fixed_points(
     Example:
         >>> from symfield import random
         >>> x = random.normal((2000, 3), generator=random.generator(0), like=torch.zeros(0, dtype=torch.float64))
-        >>> y = torch.tanh(x + x.roll(1, 1) - 2 * x.roll(2, 1))  # equivariant under rotations of the three coordinates
+        >>> y = torch.tanh(x + 0.3 * x.roll(1, 1) - 2 * x.roll(2, 1))  # equivariant under rotations of coordinates
         >>> found = discover_fixed_points((x, y), generator=random.generator(1))
         >>> found.verdict, found.subspace.dim  # circulant matrices
         ('symmetry found', 3)

@@ -284,7 +284,7 @@ def schemes(
         ValueError: if a representation is not orthogonal or dimensions do not fit.
 
     Example:
-        >>> from symfield.groups import Cyclic
+        >>> from symfield.groups import Cyclic, Defining
         >>> [scheme.name for scheme in schemes(Defining(Cyclic(4)))]
         ['none', 'DA C_4', 'FA C_4', 'frame C_4', 'EA C_4']
     """
@@ -339,7 +339,7 @@ def hidden_representation(rep_in: Representation, width: int) -> Representation:
         NotImplementedError: for infinite groups, and finite ones that are too large and do not permute coordinates.
 
     Example:
-        >>> from symfield.groups import Cyclic, SignFlips, Symmetric
+        >>> from symfield.groups import Cyclic, Defining, SignFlips, Symmetric
         >>> [hidden_representation(Defining(group), 96).dim for group in (Cyclic(4), Symmetric(10), SignFlips(8))]
         [4, 10, 16]
     """

@@ -2,8 +2,9 @@ r"""Weights with fixed entries: only the trainable ones are parameters.
 
 The effective weight is W' = M ⊙ W + (1 − M) ⊙ F with a mask M and fixed values F. The parameter holds the trainable
 entries alone, row after row; W' is computed from it when it is read, by one scatter into F, and its gradient is one
-gather. So nothing ever writes to a parameter, and optimisers, weight decay, distances and counts see trainable entries
-only. In the *additive* form W' = W + F all entries stay trainable, and decay pulls them towards F.
+gather (:mod:`symfield.weightspace.asymmetric.expansion`). So nothing ever writes to a parameter, and optimisers, weight
+decay, distances and counts see trainable entries only. In the *additive* form W' = W + F all entries stay trainable,
+and decay pulls them towards F.
 
 Everything rests on ``torch.nn.utils.parametrize``, so it serves any parameter of any module.
 
@@ -22,6 +23,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from symfield.typing import Bool, Float, Tensor
+from symfield.weightspace.asymmetric.expansion import bits_of, collect, expand
 
 __all__ = ["FixedEntries", "MaskedWeight", "ShiftedWeight", "fix_entries", "fixed_entries", "release_entries"]
 
@@ -106,6 +108,7 @@ class MaskedWeight(_Held):
 
     trainable_entries: Tensor
     _places: Tensor
+    _bits: Tensor
 
     def __init__(self, mask: Bool[Tensor, "..."], values: Float[Tensor, "..."], *, axis: int = 0) -> None:
         super().__init__(torch.where(mask, torch.zeros_like(values), values))
@@ -116,24 +119,18 @@ class MaskedWeight(_Held):
         even = bool((counts == counts[0]).all())
         places = rows.nonzero()[:, 1].reshape(len(rows), -1) if even else rows.reshape(-1).nonzero()[:, 0]
         self.register_buffer("_places", places, persistent=False)
-        self._shape = tuple(mask.movedim(axis, 0).shape)
-
-    def _rows(self, weight: Tensor) -> Tensor:
-        """A weight as the matrix, or where rows are uneven the vector, that ``_places`` points into."""
-        return (
-            weight.movedim(self.axis, 0).reshape(self._shape[0], -1)
-            if self._places.ndim == 2
-            else (weight.movedim(self.axis, 0).reshape(-1))
-        )
+        self.register_buffer("_bits", bits_of(rows), persistent=False)
 
     def forward(self, entries: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """The weight, in its own shape."""
-        dense = self._rows(self.fixed_values).scatter(-1, self._places, entries)
-        return dense.reshape(self._shape).movedim(0, self.axis)
+        if self.axis == 0:
+            return expand(entries, self.fixed_values, self._places, self._bits)
+        turned = self.fixed_values.movedim(self.axis, 0).contiguous()
+        return expand(entries, turned, self._places, self._bits).movedim(0, self.axis)
 
     def right_inverse(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """The trainable entries of a weight; what it holds elsewhere is dropped."""
-        return self._rows(weight).gather(-1, self._places)
+        return collect(weight.movedim(self.axis, 0), self._places)
 
     def extra_repr(self) -> str:
         """Counts."""
