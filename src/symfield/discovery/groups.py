@@ -186,7 +186,8 @@ def _of_data(
         )
     proposing, judging = (HeldOut(fit.predict, part, train.x) for part in (select, test))
     ignored = _ignored(proposing)
-    smooth = smooth_part(fit, proposing, judging, generator=generator) if continuous else nothing_smooth(data)
+    halves = _halves(fit, train, generator)
+    smooth = smooth_part(fit, halves, proposing, judging, generator=generator) if continuous else nothing_smooth(data)
     free, notes = ~ignored & ~smooth.moves, []
     permuted, flipped = _coverage(proposing, free, generator)
     if signs and flipped < LEAST_COVER:
@@ -196,7 +197,6 @@ def _of_data(
         notes.append(f"{_UNCOVERED} permutations ({permuted:.0%} of the images lie where inputs were seen)")
     found = None
     if bool(free.any()):
-        halves = _halves(fit, train, generator)
         found = search(proposing, halves, free, signs=signs, generator=generator)
     return _concluded(data, fit, judging, ignored, smooth, found, notes, generator)
 
@@ -270,7 +270,8 @@ def _concluded(
     d, o = data.x.shape[1], data.y.shape[1]
     images = found.images if found is not None else torch.zeros(0, d + o, dtype=torch.int64)
     proposed = len(images)
-    images, checks = confirmed(judging, images, d, generator=generator)
+    images, checks, undecided = confirmed(judging, images, d, generator=generator)
+    undecided += found.undecided if found is not None else 0
     group = group_of(images)
     discrete, discrete_name = named(PermutationGroup(_input_images(images, d))) if len(images) else (None, "")
     matrices = group.defining_matrix(group.generators) if len(images) else torch.zeros(0, d + o, d + o).double()
@@ -290,6 +291,8 @@ def _concluded(
         notes.append("the search for permutations ran out of its budget; there may be more")
     if found is not None and found.uncovered:
         notes.append(f"{found.uncovered} permutations fit but move inputs where none were seen; they are left out")
+    if undecided:
+        notes.append(f"{_UNDECIDED} {undecided} more permutations: what they move matters too little")
     verdict: Verdict = "symmetry found" if names else "cannot tell" if smooth.doubt or notes_forbid(notes) else (
         "no symmetry found")  # fmt: skip
     return DiscoveredGroup(
@@ -311,11 +314,12 @@ def _concluded(
 
 
 _UNCOVERED = "the inputs do not cover"
+_UNDECIDED = "the samples can neither confirm nor exclude"
 
 
 def notes_forbid(notes: list[str]) -> bool:
     """Whether what was not looked at is too much to say that there is no symmetry."""
-    return any(note.startswith((_UNCOVERED, "the search for permutations ran out")) for note in notes)
+    return any(note.startswith((_UNCOVERED, _UNDECIDED, "the search for permutations ran out")) for note in notes)
 
 
 def _sentence(verdict: Verdict, names: list[str], checks: tuple[Check, ...], fit: Fit, notes: list[str]) -> str:

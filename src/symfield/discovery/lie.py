@@ -8,7 +8,9 @@ form T that it would be if gradients and inputs had nothing to do with one anoth
 
 so that the generalised eigenvalues λ of (S, T) have no unit, do not change under linear maps of inputs or outputs, and
 mean: λ = 0 a symmetry, λ ≈ 1 chance. Errors of the fit raise the zero ones to a small number; the algebra is accepted
-where the eigenvalues leap.
+where the eigenvalues leap. Two fits to separate samples tell how small: with S₁₂ the mixed form of both, which errors
+leave unbiased, and S₁, S₂ their own, errors alone give a fit to all samples about ν = (S₁ + S₂ − 2 S₁₂) / 4. Leaps
+below ν mean nothing; where there is none and S₁₂ is far above ν, it is certain that there is no symmetry.
 
 What every function allows is no symmetry: directions in which f does not vary (the null space of G), outputs that are
 combinations of others (the null space of F), and, where B may be anything, the dilation A = 1 of homogeneous functions.
@@ -17,6 +19,7 @@ The first two are cut away before, the last by tr A = 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,6 +35,9 @@ LARGEST_EIGENVALUE = 0.05
 #: Smallest leap, as a ratio, between the eigenvalues of the algebra and the others.
 SMALLEST_LEAP = 8.0
 
+#: Mixed forms of two fits above so many times what errors give are no symmetry's.
+ERRORS = 3.0
+
 _FLOOR = 1e-12
 _RANK = 1e-5
 
@@ -44,7 +50,7 @@ class LieAlgebra:
         inputs: basis A, orthonormal in the inner product of T, ``(k, d, d)``.
         outputs: the B that belong to it, ``(k, o, o)``; zero for an invariance.
         eigenvalues: all of (S, T), ascending.
-        clear: whether the eigenvalues leap where the algebra ends.
+        clear: whether the eigenvalues leap where the algebra ends, or are all certainly above 0.
         ignored: orthonormal directions in which the function does not vary, ``(d, r)``.
     """
 
@@ -62,6 +68,8 @@ def lie_algebra(
     jacobians: Float[Tensor, "b o d"],
     x: Float[Tensor, "b d"],
     values: Float[Tensor, "b o"] | None = None,
+    *,
+    halves: Sequence[tuple[Tensor, Tensor]] | None = None,
 ) -> LieAlgebra:
     """All (A, B) with J A x = B f, up to errors of the gradients.
 
@@ -69,6 +77,8 @@ def lie_algebra(
         jacobians: J_f at the samples.
         x: the samples, which must span R^d.
         values: f at the samples; when absent, B = 0.
+        halves: Jacobians and values at the same samples of two more fits, each to half of what the first was fitted to;
+            when absent, gradients are taken to be exact.
 
     Returns:
         The algebra, with no element when no eigenvalue is small.
@@ -93,30 +103,42 @@ def lie_algebra(
     u, jac = x @ kept, jacobians @ kept
     root_in, root_grad = _root(_second_moments(u)), _root(_second_moments(jac.flatten(0, 1)))
     p = kept.shape[1]
-    rows = torch.einsum("bog,bi->bogi", jac @ torch.linalg.inv(root_grad), u @ torch.linalg.inv(root_in))
-    columns = rows.flatten(2)  # for the matrix Ã = G^½ A Σ^½
+    left, right = torch.linalg.inv(root_grad), torch.linalg.inv(root_in)
     outputs, q, f_white = None, 0, None
     if values is not None:
         outputs, _ = _range(_second_moments(values), "expected outputs that vary, received zeros")
-        reduced, q = values @ outputs, outputs.shape[1]
-        f_white = torch.linalg.inv(_root(_second_moments(reduced)))
-        white = reduced @ f_white
+        q = outputs.shape[1]
+        f_white = torch.linalg.inv(_root(_second_moments(values @ outputs)))
+
+    def rows_of(jac: Tensor, f: Tensor | None) -> Tensor:
+        """J A x − B f as a linear map of Ã = G^½ A Σ^½ and the whitened B, sample by sample."""
+        columns = torch.einsum("bog,bi->bogi", jac @ kept @ left, u @ right).flatten(2)
+        if outputs is None or f_white is None or f is None:
+            return columns.flatten(0, 1)
         projected = torch.einsum("bop,oq->bqp", columns, outputs)
+        white = f @ outputs @ f_white
         selected = torch.einsum("qr,bs->bqrs", torch.eye(q, dtype=x.dtype), white).flatten(2)
-        columns = torch.cat([projected, -selected], dim=-1)
-    matrix = columns.flatten(0, 1)
+        return torch.cat([projected, -selected], dim=-1).flatten(0, 1)
+
+    matrix = rows_of(jacobians, values)
     form = matrix.mT @ matrix / len(x)
     basis = torch.eye(form.shape[0], dtype=x.dtype)
     if values is not None:  # tr A = 0, as a linear condition on Ã: A = G^-½ Ã Σ^-½
         condition = torch.zeros(form.shape[0], dtype=x.dtype)
-        condition[: p * p] = (torch.linalg.inv(root_in) @ torch.linalg.inv(root_grad)).mT.reshape(-1)
+        condition[: p * p] = (right @ left).mT.reshape(-1)
         basis = torch.linalg.qr(condition[:, None], mode="complete")[0][:, 1:]
     eigenvalues, vectors = torch.linalg.eigh(basis.mT @ form @ basis)
     eigenvalues = eigenvalues.clamp_min(0.0)
-    count, clear = _leap(eigenvalues)
+    if halves is None:
+        count, clear = _leap(eigenvalues)
+    else:
+        one, two = (rows_of(j, f if values is not None else None) @ basis @ vectors for j, f in halves)
+        mixed = (one * two).sum(0) / len(x)
+        noise = (one - two).square().sum(0) / (4 * len(x))
+        count, clear = _leap(eigenvalues, mixed=mixed, noise=noise)
     found = (basis @ vectors[:, :count]).mT
     white_a = found[:, : p * p].reshape(count, p, p)
-    a = kept @ torch.linalg.inv(root_grad) @ white_a @ torch.linalg.inv(root_in) @ kept.mT
+    a = kept @ left @ white_a @ right @ kept.mT
     o = jacobians.shape[1]
     b = torch.zeros(count, o, o, dtype=x.dtype)
     if outputs is not None and f_white is not None:
@@ -171,14 +193,18 @@ def _root(moments: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
     return vectors * values.clamp_min(0.0).sqrt() @ vectors.mT
 
 
-def _leap(eigenvalues: Float[Tensor, " n"]) -> tuple[int, bool]:
+def _leap(
+    eigenvalues: Float[Tensor, " n"], mixed: Tensor | None = None, noise: Tensor | None = None
+) -> tuple[int, bool]:
     """How many eigenvalues belong to the algebra, and whether that is clear."""
     small = int((eigenvalues <= LARGEST_EIGENVALUE).sum())
     if small == 0:
         return 0, True
+    floor = _FLOOR if noise is None else max(float(noise[:small].mean()), _FLOOR)
     padded = torch.cat([eigenvalues, torch.ones(1, dtype=eigenvalues.dtype)])
-    ratios = padded[1 : small + 1] / padded[:small].clamp_min(_FLOOR)
+    ratios = (padded[1 : small + 1] + floor) / (padded[:small] + floor)
     best = int(ratios.argmax())
-    if float(ratios[best]) < SMALLEST_LEAP:
-        return 0, False
-    return best + 1, True
+    if float(ratios[best]) >= SMALLEST_LEAP:
+        return best + 1, True
+    certain = mixed is not None and noise is not None and bool((mixed > ERRORS * noise)[:small].all())
+    return 0, certain

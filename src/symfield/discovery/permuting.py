@@ -44,12 +44,14 @@ class Found:
             where the sign changes.
         complete: whether the search ended by itself.
         uncovered: rejected candidates whose images lie where no inputs were seen.
+        undecided: rejected candidates that the samples do not contradict.
         tested: candidates that were put to the test.
     """
 
     images: Int[Tensor, "k n"]
     complete: bool
     uncovered: int
+    undecided: int
     tested: int
 
 
@@ -77,11 +79,11 @@ def search(
     """
     d, o = evidence.data.x.shape[1], evidence.data.y.shape[1]
     tables = _tables(halves, _reference(evidence, free, signs=signs, generator=generator), signs=signs, outputs=o > 1)
-    uncovered = 0
+    uncovered = undecided = 0
     kept: list[list[int]] = []
 
     def accept(candidate: tuple[int, ...]) -> bool:
-        nonlocal uncovered
+        nonlocal uncovered, undecided
         inputs = list(candidate[:d])
         if inputs == list(range(d)):
             return False
@@ -94,13 +96,15 @@ def search(
                 kept.append(images)
                 return True
             uncovered += 1
+        elif not check.contradicted:
+            undecided += 1
         return False
 
     fixed = [i for i in range(d) if not bool(free[i])]
     fixed += [i + d for i in fixed] if signs else []
     result = automorphisms(tables, base=range(d), fixed=fixed, accept=accept, budget=budget)
     rows = torch.tensor(kept) if kept else torch.zeros(0, d + o, dtype=torch.int64)
-    return Found(rows, result.complete, uncovered, result.tested)
+    return Found(rows, result.complete, uncovered, undecided, result.tested)
 
 
 def moved_by(x: Float[Tensor, "b d"], images: Int[Tensor, " d"]) -> Float[Tensor, "b d"]:
@@ -141,7 +145,7 @@ def check_images(evidence: HeldOut, images: Int[Tensor, " n"], d: int, *, cover:
 
 def confirmed(
     evidence: HeldOut, images: Int[Tensor, "k n"], d: int, *, generator: Generator
-) -> tuple[Int[Tensor, "k n"], tuple[Check, ...]]:
+) -> tuple[Int[Tensor, "k n"], tuple[Check, ...], int]:
     """The generators that hold on held-out samples, alone and in products of one another.
 
     Small violations of generators add up in products, so random elements of the group are averaged over; while they
@@ -154,7 +158,7 @@ def confirmed(
         generator: source of the random elements.
 
     Returns:
-        What is left, and the checks of its elements.
+        What is left, the checks of its elements, and how many others the samples do not contradict.
     """
     checks = [check_images(evidence, row, d) for row in images]
     keep = [i for i, check in enumerate(checks) if check.holds]
@@ -166,7 +170,8 @@ def confirmed(
         if mean <= STANDARD_ERRORS * error + 1e-9:
             break
         keep.remove(max(keep, key=lambda i: checks[i].effect / max(checks[i].error, 1e-300)))
-    return images[keep], tuple(checks[i] for i in keep)
+    undecided = sum(not check.holds and not check.contradicted for check in checks)
+    return images[keep], tuple(checks[i] for i in keep), undecided
 
 
 def _excess(evidence: HeldOut, images: Int[Tensor, " n"], d: int) -> Float[Tensor, " b"]:

@@ -7,6 +7,7 @@ enlarged by the reflections of its vectors that pass too: SO(n) to O(n); SO⁺(p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,7 +16,7 @@ from symfield import random
 from symfield.discovery.checks import Check, HeldOut
 from symfield.discovery.classical import Block, classified
 from symfield.discovery.dataset import Dataset
-from symfield.discovery.fits import Fit, Polynomial
+from symfield.discovery.fits import Fit, Polynomial, Predictor
 from symfield.discovery.lie import LieAlgebra, closure, lie_algebra
 from symfield.groups import DirectProduct, Group, Orthogonal, SpecialOrthogonal
 from symfield.typing import Bool, Float, Generator, Tensor
@@ -26,6 +27,7 @@ _MOST_INPUTS = 16
 _SAMPLES = 2000
 _DISPLACEMENT = 0.7  # of exp(tA) in checks, in root mean squares of the inputs
 _LARGEST_SHARE = 0.02  # of the null, that a matrix measured with errors may violate
+_LARGEST_SHARE_UNKNOWN = 0.002  # the same, for algebras without a name
 _NOT_CLOSED = 0.3
 _EXACT_FIT = 10.0  # eigenvalues of a symmetry are at most so many times the unexplained share
 
@@ -77,11 +79,14 @@ def nothing_smooth(data: Dataset, *notes: str, doubt: bool = False) -> SmoothPar
     return SmoothPart(algebra, (), none_in, none_out, (), None, (), still, doubt, list(notes))
 
 
-def smooth_part(fit: Fit, proposing: HeldOut, judging: HeldOut, *, generator: Generator) -> SmoothPart:
+def smooth_part(
+    fit: Fit, halves: Sequence[Predictor], proposing: HeldOut, judging: HeldOut, *, generator: Generator
+) -> SmoothPart:
     """The continuous symmetries of a fitted function that hold on held-out samples.
 
     Args:
         fit: the predictor.
+        halves: two more of its kind, each fitted to half of its samples.
         proposing: its training inputs, and samples to propose by.
         judging: samples to judge by.
         generator: source of randomness.
@@ -100,8 +105,9 @@ def smooth_part(fit: Fit, proposing: HeldOut, judging: HeldOut, *, generator: Ge
             data, "a linear function is symmetric in many trivial ways; only permutations were searched"
         )
     x = proposing.seen[:_SAMPLES]
-    jacobians, values = _derivatives(fit, x, o)
-    algebra = lie_algebra(jacobians, x, values if o > 1 else None)
+    jacobians, values = _derivatives(fit.predict, x, o)
+    others = [_derivatives(half, x, o) for half in halves]
+    algebra = lie_algebra(jacobians, x, values if o > 1 else None, halves=others)
     largest = float(algebra.eigenvalues[len(algebra) - 1]) if len(algebra) else 0.0
     if not algebra.clear:
         return nothing_smooth(
@@ -113,7 +119,8 @@ def smooth_part(fit: Fit, proposing: HeldOut, judging: HeldOut, *, generator: Ge
         return nothing_smooth(data, "candidates for a Lie algebra do not close under brackets", doubt=True)
     blocks = _blocks(algebra, x)
     exact = _exact(algebra, blocks)
-    checks = [_check_algebra(judging, exact, i, generator) for i in range(len(exact))]
+    share = _LARGEST_SHARE if all(block.known for block in blocks) else _LARGEST_SHARE_UNKNOWN
+    checks = [_check_algebra(judging, exact, i, share, generator) for i in range(len(exact))]
     if not all(check.holds for check in checks):
         doubt = not any(check.effect > 5 * _LARGEST_SHARE * check.null for check in checks)
         failed = next(check for check in checks if not check.holds)
@@ -122,10 +129,10 @@ def smooth_part(fit: Fit, proposing: HeldOut, judging: HeldOut, *, generator: Ge
     return _with_reflections(exact, blocks, judging, checks)
 
 
-def _derivatives(fit: Fit, x: Tensor, o: int) -> tuple[Tensor, Tensor]:
+def _derivatives(predict: Predictor, x: Tensor, o: int) -> tuple[Tensor, Tensor]:
     """Jacobians ``(b, o, d)`` and values ``(b, o)`` of the predictor."""
     leaf = x.detach().clone().requires_grad_()
-    values = fit.predict(leaf)
+    values = predict(leaf)
     rows = [torch.autograd.grad(values[:, a].sum(), leaf, retain_graph=a < o - 1)[0] for a in range(o)]
     return torch.stack(rows, dim=1), values.detach()
 
@@ -164,7 +171,7 @@ def _still(matrices: Tensor, moved: int) -> Float[Tensor, "d r"]:
     return torch.linalg.svd(matrices.flatten(0, 1), full_matrices=True)[2][min(moved, d) :].mT
 
 
-def _check_algebra(evidence: HeldOut, algebra: LieAlgebra, i: int, generator: Generator) -> Check:
+def _check_algebra(evidence: HeldOut, algebra: LieAlgebra, i: int, share: float, generator: Generator) -> Check:
     x, a, b = evidence.data.x, algebra.inputs[i], algebra.outputs[i]
     time = _time(x, a)
     moved = x @ torch.linalg.matrix_exp(time * a).mT
@@ -181,7 +188,7 @@ def _check_algebra(evidence: HeldOut, algebra: LieAlgebra, i: int, generator: Ge
                 effects.append(float(evidence.excess(shifted, back)[inside].mean()))
         return max(sum(effects) / max(len(effects), 1), 0.0)
 
-    return replace(evidence.check(f"one-parameter group {i + 1}", moved, null, back), tolerated=_LARGEST_SHARE)
+    return replace(evidence.check(f"one-parameter group {i + 1}", moved, null, back), tolerated=share)
 
 
 def _time(x: Tensor, a: Tensor) -> float:
