@@ -216,9 +216,9 @@ def _write(advice: Advice, request: Request) -> None:
         frame = pd.DataFrame(
             [
                 {
-                    "scheme": r.scheme.name, "error / variance": r.error.value, "± ": r.error.error,
-                    "behind the best": r.behind.value, "±": r.behind.error, "accuracy": r.accuracy,
-                    "cost of a step": r.scheme.cost_of_training, "of a prediction": r.scheme.cost_of_prediction,
+                    "scheme": r.scheme.name, "error": r.error.value, "± ": r.error.error, "behind": r.behind.value,
+                    "±": r.behind.error, "accuracy": r.accuracy, "step": r.scheme.cost_of_training,
+                    "prediction": r.scheme.cost_of_prediction,
                     "remark": "recommended" if r.scheme.name == advice.recommended else r.remark,
                 }
                 for r in advice.ranking
@@ -226,7 +226,11 @@ def _write(advice: Advice, request: Request) -> None:
         )  # fmt: skip
         if advice.task == "regression":
             frame = frame.drop(columns="accuracy")
-        tables.append(Tabulated("Schemes, best first; errors are standard errors over seeds and splits.", frame))
+        caption = (
+            "Schemes, best first: held-out error over the variance of the targets, how far behind the best, with "
+            "standard errors over seeds and splits, and evaluations of the network in a training step and a prediction."
+        )
+        tables.append(Tabulated(caption, frame))
     for finding in advice.findings:
         frame = pd.DataFrame(
             [

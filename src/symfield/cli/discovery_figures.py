@@ -100,6 +100,7 @@ def rounds(found: FixedPoints) -> Figure:
             axis.plot(np.arange(1, len(values) + 1), values, marker="o", label=name, color=shades[name])
     axis.set_yscale("log")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_xlim(0.5, max((len(step.values) for step in found.rounds), default=1) + 0.5)
     axis.set(xlabel="direction off the candidate", ylabel="size of the drift")
     style.legend(figure, axis)
     return figure

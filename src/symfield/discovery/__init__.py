@@ -20,7 +20,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from symfield.discovery.advice import Advice, Finding, Ranked, advise
+from symfield.discovery.advice import advise
 from symfield.discovery.checks import Check
 from symfield.discovery.closures import Accept, Closure, closure_of, permutations_of_matrices, spans
 from symfield.discovery.dataset import Dataset, dataset
@@ -32,6 +32,7 @@ from symfield.discovery.groups import DiscoveredGroup, discover_group
 from symfield.discovery.hidden_permutations import SignedPair, hidden_permutations
 from symfield.discovery.networks import Scheme, schemes
 from symfield.discovery.paper_loop import PaperLoop, leading_residual, mean_residual
+from symfield.discovery.recommendation import Advice, Finding, Ranked
 from symfield.discovery.sharing import Sharing, draw_sharing, equivariant_layer, sharing
 from symfield.discovery.subgroups import Candidate, uncontradicted
 from symfield.discovery.training import Training
