@@ -9,7 +9,6 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 import warnings
 
 import pytest
@@ -204,30 +203,12 @@ def test_masks_and_values_are_the_same_in_every_process():
     assert found == [known, known]
 
 
-def test_masks_of_the_wide_residual_network_take_less_than_a_second():
-    """A million fixed entries; 0.2 CPU seconds on a quiet machine, 14 in the published code."""
+def test_the_wide_residual_network_fixes_a_million_entries():
+    """The time for their masks is in benchmarks/asymmetric.py."""
     with torch.device("meta"):
         model = ResNet(3, width=8)
-    start = time.process_time()
     plan = asymmetrize(model, resnet20_rules(8), seed=0, dry_run=True)
-    for planned in plan.weights:
-        fixed_values(planned.mask, planned.kappa, seed=0, name=planned.place.name)
-    assert time.process_time() - start < 1
     assert plan.fixed == 1_015_920
-
-
-@pytest.mark.slow
-def test_a_masked_convolution_costs_at_most_fifteen_percent_more():
-    """Forward and backward, least of many rounds in turn; small batches of linear layers cost more, as the docs say."""
-    dense = nn.Conv2d(64, 64, 3, padding=1)
-    masked, x = asymmetrize(dense, Rule(72, 1.0), seed=0), torch.randn(32, 64, 16, 16)
-    best = [float("inf")] * 2
-    for _ in range(40):
-        for i, layer in enumerate((dense, masked)):
-            start = time.process_time()
-            layer(x).square().mean().backward()
-            best[i] = min(best[i], time.process_time() - start)
-    assert best[1] < 1.15 * best[0]
 
 
 def test_masks_and_values_differ_between_names_and_seeds_and_not_between_dtypes():

@@ -215,14 +215,11 @@ def test_what_is_missing_is_named():
 
 
 @pytest.mark.slow
-def test_gpt2_takes_less_than_ten_seconds():
-    import time
-
+def test_gpt2_at_its_full_size_is_complete():
+    """Its CPU seconds are a verdict of derivation_coverage."""
     from symfield.weightspace import derive, trace
 
     model = hf.GPT2LMHeadModel(hf.GPT2Config(use_cache=False))
-    start = time.process_time()
     symmetry = derive(trace(model, {"input_ids": TOKENS}))
-    assert time.process_time() - start < 10
     assert len(symmetry.factors) == 97
     assert symmetry.coverage > 0.999
