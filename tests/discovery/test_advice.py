@@ -136,3 +136,15 @@ def test_what_does_not_fit_is_refused(rep, options, words):
     x = gaussian(80, 4)
     with pytest.raises(ValueError, match=words):
         asked(x, x[:, 0], rep, **options)
+
+
+def test_collinear_inputs_are_refused_only_where_the_group_leaves_their_span():
+    x = gaussian(200, 4)
+    x[:, 3] = x[:, 0] + x[:, 1]
+    y = (x * x.roll(1, -1)).sum(-1)
+    advice = asked(x, y, SHIFTS)
+    assert not advice.decided
+    assert "collinear, and C_4 moves them off the 3 dimensions" in advice.verdict
+    centred = gaussian(200, 4)
+    centred = centred - centred.mean(-1, keepdim=True)  # sums of 0, which shifts keep
+    assert asked(centred, (centred * centred.roll(1, -1)).sum(-1), SHIFTS).decided

@@ -40,6 +40,9 @@ _FEWEST = 40
 _EXPLAINED = 0.05  # share of variance below which targets count as unexplained
 _INSIDE = 0.3  # share of moved samples that must stay in the data for an agreement
 _CERTAIN = 0.05  # upper end of the error, as a share of what is explained, up to which data agree
+_OFF = 0.01  # of the mean square of moved inputs, that may lie off the span of the inputs
+_RANK = 1e-10  # of the largest second moment, below which a direction counts as absent
+_MOVES = 16
 _FALL = 0.1  # share of an advantage that is worth a word
 _SKEW = 0.05  # largest symmetric part of a measured algebra that is taken for that of all rotations
 
@@ -103,6 +106,14 @@ def advise(
             if candidate is None:
                 return _without(data, why, certain, began)
         rep_in, rep_out = candidate.rep_in, candidate.rep_out
+        span, off = _off_the_span(data.x, rep_in, testing)
+        if off > _OFF:
+            why = (
+                f"the inputs are collinear, and {candidate.name} moves them off the {span} dimensions that they span "
+                f"({off:.0%} of their mean square), where nothing is known of the targets; leave out columns that "
+                "others determine"
+            )
+            return _undecided(data, why, (), began)
         asked = _find(data, candidate, tolerance, testing)
         advance(0.15)
         if asked.examination.explained.value - 2 * asked.examination.explained.error < _EXPLAINED:
@@ -126,6 +137,20 @@ def advise(
             advance=lambda step: advance(0.25 + 0.75 * step / budget.steps),
         )
     return _decided(data, tuple(findings), trainings, tuple(missing), began)
+
+
+def _off_the_span(x: Tensor, rep: Representation, generator: Generator) -> tuple[int, float]:
+    """The dimension that inputs which vary span, and the largest share of moved ones that is off it."""
+    mean = x.mean(0)
+    varies = (x - mean).abs().amax(0) > 0  # the border of an image may be empty, and moved images are still images
+    seen = (x - mean)[:, varies]
+    values, vectors = torch.linalg.eigh(seen.mT @ seen)
+    lost = vectors[:, values <= _RANK * values[-1]]
+    if not lost.shape[1]:
+        return seen.shape[1], 0.0
+    moved = [(rep.act(g, x) - mean)[:, varies] for g in rep.group.sample(_MOVES, generator=generator)]
+    shares = [float((part @ lost).square().sum() / part.square().sum().clamp_min(1e-300)) for part in moved]
+    return seen.shape[1] - lost.shape[1], max(shares)
 
 
 def _searched(data: Dataset, generator: Generator) -> tuple[Candidate | None, str, bool]:
@@ -223,7 +248,7 @@ def _find(data: Dataset, candidate: Candidate, tolerance: float, generator: Gene
         worst = max(bad, key=lambda e: e.violation.value)
         return Finding(
             candidate, found, "contradicted",
-            f"{len(bad)} of {len(found.elements)} elements tried are contradicted, {worst.name} most; {measured}",
+            f"contradicted are {len(bad)} of {len(found.elements)} elements tried, most of all {worst.name}; {measured}",
         )  # fmt: skip
     # What is significant and below the tolerance is not refused; forget it where subgroups are looked for.
     if found.inside < _INSIDE:

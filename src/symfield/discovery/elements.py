@@ -86,7 +86,7 @@ def described(matrix: Float[Tensor, "d d"], names: tuple[str, ...]) -> str:
 
 
 def _shortened(words: list[str]) -> str:
-    return ", ".join(words[:4]) + (f", … {len(words)} in all" if len(words) > 4 else "")
+    return ", ".join(words[:4]) + (f", … ({len(words)} in all)" if len(words) > 4 else "")
 
 
 def _elementary(group: Group) -> Tensor:
