@@ -149,8 +149,12 @@ def _gauge(space: Space, here: _Local, places: Sequence[Axis], inference: Infere
     if not here.diagonal and not space.pinned and space.size > 1 and (framed := _frames(here, places, inference)):
         gauge.matrix, gauge.frames, root = framed
     elif here.planes:
-        space.pin("rotary planes next to an operator that is not linear in them")
-        inference.note("rotary codes after norms: their gains may be scaled against each other; not returned")
+        if here.gains or here.norms:
+            space.pin("rotary planes after a norm")
+            inference.note("rotary codes after norms: their gains may be scaled against each other; not returned")
+        else:
+            space.pin("rotary planes next to an operator that is not linear in them")
+            inference.note("rotary codes of a part of the entries: turns and scales of their planes are not returned")
         here.linear["scale"] += [((axis, 1),) for axis in here.occurrences]
         here.linear["sign"] += [((axis, 1),) for axis in here.occurrences]
     gauge.permutes = not gauge.matrix and not space.pinned and space.size > 1
