@@ -9,6 +9,7 @@ import torch
 
 from symfield.groups import (
     Alternating,
+    Coordinates,
     Cyclic,
     Defining,
     Dihedral,
@@ -18,6 +19,7 @@ from symfield.groups import (
     Matrix,
     Orthogonal,
     Permutation,
+    PermutationGroup,
     Planar,
     Regular,
     Representation,
@@ -79,6 +81,10 @@ GROUPS: list[tuple[Group, int | None]] = [
     (generated_by([[[0.0, 1.0], [1.0, 0.0]], [[-1.0, 0.0], [0.0, 1.0]]]), 8),
     (QUATERNION, 8),
     (ICOSAHEDRAL, 60),
+    (PermutationGroup([[0, 1, 2]]), 1),
+    (PermutationGroup([[1, 2, 0, 3], [0, 1, 3, 2]]), 24),
+    (PermutationGroup([[1, 2, 0, 9, 3], [0, 1, 2, 4, 3]]), 24),  # C_3 beside signed permutations of two
+    (DirectProduct(PermutationGroup([[4, 2, 0]]), Cyclic(2)), 12),
     (DirectProduct(Cyclic(3)), 3),
     (DirectProduct(Cyclic(2), Symmetric(3), SignFlips(2)), 48),
     (DirectProduct(DirectProduct(Cyclic(2), Dihedral(3)), Cyclic(2)), 24),
@@ -129,6 +135,8 @@ def _representations() -> list[Representation]:
     square = generated_by([[[0.0, 1.0], [1.0, 0.0]], [[-1.0, 0.0], [0.0, 1.0]]])
     return [
         *(Defining(group) for group, _ in GROUPS),
+        Coordinates(PermutationGroup([[1, 2, 0, 9, 3], [0, 1, 2, 4, 3]]), 0, 3),
+        2 * Coordinates(PermutationGroup([[1, 2, 0, 9, 3], [0, 1, 2, 4, 3]]), 3, 5),
         *(Sign(group) for group in (c6, d5, s4, Alternating(4), flips, o3, so3, mixed, QUATERNION)),
         *(Regular(group) for group in (Cyclic(1), Dihedral(2), s3, Alternating(4), flips, finite, QUATERNION)),
         Trivial(s3, 3),
