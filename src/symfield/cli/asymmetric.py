@@ -105,9 +105,15 @@ class Fixing:
 
         Returns:
             A new model.
+
+        Raises:
+            AsymmetryError: if the rule does not fit.
         """
         plan = self.plan(model)
-        return asymmetrize(model, self.rule, seed=self.seed, mode=plan.mode)  # type: ignore[call-overload]
+        try:
+            return asymmetrize(model, self.rule, seed=self.seed, mode=plan.mode)  # type: ignore[call-overload]
+        except ValueError as error:
+            raise AsymmetryError(str(error)) from error
 
 
 def asymmetrize_model(
