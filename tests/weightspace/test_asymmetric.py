@@ -732,3 +732,16 @@ def test_a_lost_mask_is_named():
     del state["parametrizations.weight.0.trainable_entries"]
     with pytest.raises(KeyError, match=r"has no 'parametrizations.weight.0.trainable_entries': its mask is lost"):
         asymmetrize_like(nn.Linear(8, 6), state)
+
+
+def test_lost_values_are_named():
+    state = asymmetrize(nn.Linear(8, 6), Rule(fix=2, kappa=1.0), seed=0).state_dict()
+    del state["parametrizations.weight.0.fixed_values"]
+    with pytest.raises(KeyError, match="trainable_entries' and no fixed values: they are lost"):
+        asymmetrize_like(nn.Linear(8, 6), state)
+
+
+@pytest.mark.parametrize("mask", [torch.ones(3, 2).bool(), torch.ones(2, 1).bool()])
+def test_a_mask_of_another_shape_is_refused(mask):
+    with pytest.raises(ValueError, match="expected a mask of bools and values"):
+        MaskedWeight(mask, torch.zeros(2, 3))

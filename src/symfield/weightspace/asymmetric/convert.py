@@ -155,7 +155,8 @@ def asymmetrize_like(model: nn.Module, params: Mapping[str, Tensor]) -> nn.Modul
         The new model.
 
     Raises:
-        KeyError: if the checkpoint fixes nothing, or a weight that the model does not have, or has lost a mask.
+        KeyError: if the checkpoint fixes nothing, or a weight that the model does not have, or has lost a mask or
+            its values.
         ValueError: if a shape differs.
 
     Example:
@@ -189,6 +190,11 @@ def asymmetrize_like(model: nn.Module, params: Mapping[str, Tensor]) -> nn.Modul
         fix_entries(made.get_submodule(path.rstrip(".")), tensor, weight)
         found = True
     if not found:
+        if lost := [key for key in params if key.endswith(".0.trainable_entries")]:
+            raise KeyError(
+                f"the checkpoint has {lost[0]!r} and no fixed values: they are lost; save model.state_dict() of the "
+                "asymmetric model whole"
+            )
         raise KeyError("the checkpoint fixes no entries; load it with load_state_dict")
     made.load_state_dict(params)
     return made

@@ -108,6 +108,9 @@ class MaskedWeight(_Held):
         values: F, in the shape of the mask.
         axis: of the output units, 0 or 1.
 
+    Raises:
+        ValueError: if the mask is not of bools, or its shape is not that of the values, with two axes at least.
+
     Example:
         >>> weight = MaskedWeight(torch.tensor([[True, False], [False, True]]), torch.tensor([[0.0, 5.0], [7.0, 0.0]]))
         >>> weight(torch.tensor([[1.0], [2.0]]))
@@ -118,6 +121,11 @@ class MaskedWeight(_Held):
     trainable_entries: Tensor
 
     def __init__(self, mask: Bool[Tensor, "..."], values: Float[Tensor, "..."], *, axis: int = 0) -> None:
+        if mask.dtype != torch.bool or mask.shape != values.shape or mask.ndim < 2:
+            raise ValueError(
+                f"expected a mask of bools and values, both of the weight's shape, received {mask.dtype} of shape "
+                f"{tuple(mask.shape)} and values of shape {tuple(values.shape)}"
+            )
         super().__init__(torch.where(mask, torch.zeros_like(values), values))
         self.axis = axis
         self.register_buffer("trainable_entries", mask.detach().clone())
