@@ -287,7 +287,7 @@ def test_the_number_of_candidates_that_brute_force_tries_is_that_of_the_group():
 
 
 def test_an_example_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="Sequential fails on the example: .*; pass inputs that it takes"):
+    with pytest.raises(ValueError, match=r"Sequential fails on the example: .*; pass inputs that it takes"):
         verify_asymmetry(nn.Sequential(nn.Linear(3, 3)), torch.zeros(2, 4))
 
 

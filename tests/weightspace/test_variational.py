@@ -258,5 +258,5 @@ def test_inputs_without_samples_and_priors_without_variance_are_refused():
         converted(nn.Linear(4, 4))(torch.zeros(4), generator=random.generator(0))
     with pytest.raises(ValueError, match="expected samples along the first axis"):
         converted(nn.Conv1d(4, 4, 1))(torch.zeros(4, 4), generator=random.generator(0))
-    with pytest.raises(ValueError, match="expected a positive variance of the prior of the model, received 0.0"):
+    with pytest.raises(ValueError, match=r"expected a positive variance of the prior of the model, received 0.0"):
         variational(nn.Linear(3, 3), rank=1, delta=1.0, prior=lambda layer: 0.0, generator=random.generator(0))
