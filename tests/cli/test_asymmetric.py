@@ -121,3 +121,18 @@ def test_a_checkpoint_that_does_not_fit_is_one_line(symfield, model):
     found = symfield("verify-asymmetry", model, "--checkpoint", "wrong.pt")
     assert found.exit_code == 2
     assert "'7.weight', which Sequential does not have" in one_line(found)
+
+
+def test_an_example_that_does_not_fit_is_one_line(symfield, model, caplog):
+    found = symfield("verify-asymmetry", model, "--example", "2x9")
+    assert found.exit_code == 2
+    assert "fails on the example" in one_line(found)
+    found = symfield("symmetries", model, "--example", "2x9")
+    assert found.exit_code == 2
+    assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
+
+
+def test_values_that_overflow_are_one_line(symfield, model):
+    found = symfield("asymmetrize", model, "--fix", "2", "--kappa", "1e39", "--out", "made.pt")
+    assert found.exit_code == 2
+    assert "too large for float32" in one_line(found)

@@ -691,3 +691,57 @@ def test_names_of_masked_weights_in_plans_are_those_of_the_dense_model():
     for name, entries in fixed_entries(made).items():
         assert dense[name].shape == entries.mask.shape == entries.values.shape
         assert entries.parameter in dict(made.named_parameters())
+
+
+def test_a_refused_checkpoint_is_refused_again():
+    """Nothing of its masks is left in the model, whose weight would be half another one."""
+    one, two = (asymmetrize(nn.Linear(8, 6), Rule(fix=2, kappa=1.0), seed=seed) for seed in (0, 1))
+    fixed = {name: value.clone() for name, value in one.named_buffers()}
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="the two fix other entries"):
+            one.load_state_dict(two.state_dict())
+        assert all(torch.equal(value, fixed[name]) for name, value in one.named_buffers())
+
+
+def test_an_assigned_checkpoint_is_the_model():
+    one = asymmetrize(nn.Linear(8, 6), Rule(fix=2, kappa=1.0), seed=0)
+    two = asymmetrize(nn.Linear(8, 6), Rule(fix=2, kappa=1.0), seed=0)
+    two.load_state_dict(one.state_dict(), assign=True)
+    assert torch.equal(one.weight, two.weight)
+
+
+def test_what_has_no_values_is_refused():
+    with torch.device("meta"):
+        dense = nn.Linear(8, 6)
+    with pytest.raises(ValueError, match="on the meta device and has no values; build the model on a real device"):
+        asymmetrize(dense, Rule(fix=2, kappa=1.0), seed=0)
+    model = asymmetrize(nn.Linear(8, 6), Rule(fix=2, kappa=1.0), seed=0)
+    state = model.state_dict()
+    with pytest.raises(RuntimeError, match="on the meta device, where it has no values to compare"):
+        model.to("meta").load_state_dict(state, assign=True)
+
+
+@pytest.mark.parametrize(("dtype", "kappa"), [(torch.float32, 1e40), (torch.float16, 1e5)])
+def test_fixed_values_that_overflow_are_refused(dtype, kappa):
+    with pytest.raises(ValueError, match="too large for float"):
+        asymmetrize(nn.Linear(8, 6).to(dtype), Rule(fix=2, kappa=kappa), seed=0)
+
+
+def test_a_lost_mask_is_named():
+    state = asymmetrize(nn.Linear(8, 6), Rule(fix=2, kappa=1.0), seed=0).state_dict()
+    del state["parametrizations.weight.0.trainable_entries"]
+    with pytest.raises(KeyError, match=r"has no 'parametrizations.weight.0.trainable_entries': its mask is lost"):
+        asymmetrize_like(nn.Linear(8, 6), state)
+
+
+def test_lost_values_are_named():
+    state = asymmetrize(nn.Linear(8, 6), Rule(fix=2, kappa=1.0), seed=0).state_dict()
+    del state["parametrizations.weight.0.fixed_values"]
+    with pytest.raises(KeyError, match="trainable_entries' and no fixed values: they are lost"):
+        asymmetrize_like(nn.Linear(8, 6), state)
+
+
+@pytest.mark.parametrize("mask", [torch.ones(3, 2).bool(), torch.ones(2, 1).bool()])
+def test_a_mask_of_another_shape_is_refused(mask):
+    with pytest.raises(ValueError, match="expected a mask of bools and values"):
+        MaskedWeight(mask, torch.zeros(2, 3))

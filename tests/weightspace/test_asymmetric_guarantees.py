@@ -284,3 +284,22 @@ def test_without_an_example_or_a_graph_the_report_says_so():
 def test_the_number_of_candidates_that_brute_force_tries_is_that_of_the_group():
     masks = [torch.ones(3, 2).bool(), torch.ones(4, 3).bool(), torch.ones(1, 4).bool()]
     assert len(mask_automorphisms(masks)) == math.factorial(3) * math.factorial(4)
+
+
+def test_an_example_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"Sequential fails on the example: .*; pass inputs that it takes"):
+        verify_asymmetry(nn.Sequential(nn.Linear(3, 3)), torch.zeros(2, 4))
+
+
+def test_every_nonlinearity_speaks_for_itself():
+    """Two of one class need not commute with the same maps, and slopes may be trained apart."""
+    hard = nn.Sequential(nn.Linear(4, 4), nn.Hardtanh(-1, 1), nn.Linear(4, 4), nn.Hardtanh(0, 6))
+    evidence = verify_asymmetry(hard, torch.zeros(2, 4))["T2"].evidence
+    assert evidence == "Hardtanh commutes with permutations, signs; Hardtanh commutes with permutations"
+    slopes = nn.PReLU(4)
+    model = nn.Sequential(nn.Linear(4, 4), slopes, nn.Linear(4, 4))
+    found = verify_asymmetry(model, torch.zeros(2, 4))["T2"]
+    assert found.evidence == "PReLU commutes with permutations, positive scales"
+    with torch.no_grad():
+        slopes.weight.copy_(torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    assert verify_asymmetry(model, torch.zeros(2, 4))["T2"].evidence == "PReLU commutes with positive scales"

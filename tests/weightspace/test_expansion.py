@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.func import functional_call, hessian, jvp, vmap
+from torch.func import functional_call, hessian, jvp, stack_module_state, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from symfield.weightspace import AsymmetricLinear, BoundZeros, Rule, asymmetrize
@@ -101,3 +101,90 @@ def test_a_traced_model_holds_the_scatter_and_moves_as_before():
 def test_switching_the_kernel_off_leaves_the_scatter(monkeypatch):
     by_torch(monkeypatch)
     assert type(layer().weight.grad_fn).__name__ != "_ExpandBackward"
+
+
+@needs_kernel
+def test_no_bits_make_the_kernel_read_or_write_outside_of_its_arrays():
+    library = expansion._library(4)
+    guarded, entries = torch.full((40,), 7.0), torch.arange(1.0, 21)
+    dense, fixed = guarded[8:24], torch.zeros(16)
+    none = torch.zeros(2, dtype=torch.uint8)  # though all sixteen entries are said to be trainable
+    library.symfield_expand(entries.data_ptr(), 16, fixed.data_ptr(), none.data_ptr(), 16, dense.data_ptr())
+    assert not dense.any()
+    assert (torch.cat([guarded[:8], guarded[24:]]) == 7).all()
+    library.symfield_compress(fixed.data_ptr(), none.data_ptr(), 16, dense.data_ptr(), 16)
+    assert (torch.cat([guarded[:8], guarded[24:]]) == 7).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_a_cast_of_all_buffers_leaves_masks_and_places_alone(dtype):
+    model = layer(mask=BoundZeros())
+    weight = model.weight.detach().to(dtype)
+    model.type(dtype)  # casts buffers of integers and bools, too
+    assert model.parametrizations.weight[0].trainable_entries.dtype == torch.bool
+    assert torch.equal(model.weight, weight)
+
+
+@needs_kernel
+def test_fixed_values_or_bits_of_another_size_are_left_to_torch():
+    mask = torch.tensor([[True, False], [True, True]])
+    places, entries = mask.reshape(-1).nonzero()[:, 0], torch.ones(3)
+    assert expansion._serving(entries, torch.zeros(2, 2), places, bits_of(mask)) is not None
+    assert expansion._serving(entries, torch.zeros(90, 2), places, bits_of(mask)) is None
+    assert expansion._serving(entries, torch.zeros(2, 2), places, bits_of(mask).float()) is None
+    assert expansion._serving(torch._neg_view(entries), torch.zeros(2, 2), places, bits_of(mask)) is None
+
+
+def test_a_batch_of_gradients_is_the_stack_of_single_ones():
+    model = layer(dtype=torch.float64)
+    out = model(torch.randn(6, 13, dtype=torch.float64)).sum(0)
+    params, units = list(model.parameters()), torch.eye(9, dtype=torch.float64)
+
+    def gradients(along, **options):
+        return torch.autograd.grad(out, params, along, retain_graph=True, **options)
+
+    single = [torch.stack(parts) for parts in zip(*map(gradients, units), strict=True)]
+    for found in (gradients(units, is_grads_batched=True), vmap(gradients)(units)):
+        for a, b in zip(found, single, strict=True):
+            assert torch.allclose(a, b, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.95, 0.9999])
+def test_an_average_that_takes_buffers_in_leaves_entries_in_their_places(decay):
+    """``p * decay + p * (1 - decay)``, rounded towards zero, is p - 1 for some integers p."""
+    model = torch.nn.Sequential(torch.nn.Linear(300, 70))
+    model = asymmetrize(model, Rule(fix=20, kappa=1.0), seed=0)
+    ema = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
+    averaged = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=ema, use_buffers=True)
+    for _ in range(3):
+        averaged.update_parameters(model)
+    assert torch.equal(averaged.module[0].weight, model[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("build", "rule", "x"),
+    [
+        (lambda: torch.nn.Linear(13, 9), Rule(4, 1.0), (6, 13)),
+        (lambda: torch.nn.Linear(13, 30), Rule(1, 1.0, mask=BoundZeros(), allow_frozen=True), (6, 13)),
+        (lambda: torch.nn.ConvTranspose1d(5, 4, 3), Rule(2, 1.0), (2, 5, 7)),
+    ],
+)
+def test_the_mask_decides_where_other_buffers_are_put_in_its_place(build, rule, x):
+    models = [asymmetrize(torch.nn.Sequential(build()), rule, seed=seed) for seed in range(3)]
+    x = torch.randn(x)
+    for other in models[1:]:
+        assert torch.equal(functional_call(models[0], other.state_dict(), (x,)), other(x))
+    params, buffers = stack_module_state(models)
+    for base in (models[0], copy.deepcopy(models[0]).to("meta")):
+        found = vmap(lambda p, b, base=base: functional_call(base, (p, b), (x,)))(params, buffers)
+        assert torch.allclose(found, torch.stack([model(x) for model in models]), atol=1e-6)
+    entries = {
+        name: value.detach().double() for name, value in models[1].state_dict().items() if value.dtype.is_floating_point
+    }
+    mask = {name: value for name, value in models[1].named_buffers() if value.dtype == torch.bool}
+    key = "0.parametrizations.weight.original"
+
+    def total(value):
+        return functional_call(models[0].double(), {**entries, **mask, key: value}, (x.double(),)).square().sum()
+
+    assert torch.autograd.gradcheck(total, entries[key].requires_grad_())

@@ -216,3 +216,45 @@ def test_a_graph_metanetwork_does_not_see_how_hidden_units_are_numbered():
     assert torch.equal(graph.x[:, 0], torch.cat([torch.zeros(4).double(), b1[1], b2[1]]))
     with pytest.raises(ValueError, match="expected weights"):
         mlp_graphs([(w1, b1), (w1, b1)])
+
+
+def test_zoos_with_other_masks_are_not_joined():
+    """Entry i of the one network is not entry i of the other."""
+    x = torch.randn(20, 4, generator=random.generator(0))
+    data = x, (x[:, 0] > 0).long()
+
+    def zoo(masks):
+        net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+        law = HyperparameterLaw(epochs=(1, 1))
+        return train_zoo(lambda: asymmetrize(net, Rule(2, 1.0), seed=masks), data, data, seeds=[0], law=law)
+
+    assert len(ModelZoo.join([zoo(0), zoo(0)])) == 2
+    with pytest.raises(ValueError, match=r"differ in \['buffers'\] of their 'about'"):
+        ModelZoo.join([zoo(0), zoo(1)])
+
+
+def test_networks_can_be_taken_in_falling_order():
+    zoo = ModelZoo({"w": torch.arange(4.0)[:, None]}, {"t": np.arange(4)}, {"parameters": ["w"]})
+    assert zoo.subset(np.arange(4)[::-1]).features()[:, 0].tolist() == [3.0, 2.0, 1.0, 0.0]
+
+
+def test_laws_and_zoos_of_nothing_are_refused():
+    with pytest.raises(ValueError, match=r"1 ≤ fewest ≤ most, received \(5, 2\)"):
+        HyperparameterLaw(epochs=(5, 2))
+    with pytest.raises(ValueError, match="a largest smoothing from 0 to 1"):
+        HyperparameterLaw(largest_smoothing=3.0)
+    with pytest.raises(ValueError, match="at least one seed"):
+        HyperparameterLaw().draw([])
+    with pytest.raises(ValueError, match="expected networks with 16 entries, received 17"):
+        Statistics([10, 6])(torch.zeros(1, 17))
+
+
+def test_a_fit_that_diverges_everywhere_is_no_prediction():
+    x, y = torch.randn(40, 6, generator=random.generator(0)), torch.rand(40, generator=random.generator(1))
+    split = split_samples(40, seed=0)
+    options = {"rates": [1e-2], "seeds": [0], "epochs": 2}
+    with pytest.raises(ValueError, match=r"diverged at all rates \[0.01\]"):
+        fit_metanetwork(lambda: nn.Linear(6, 1), 1e30 * x, y, split, **options)
+    x[3, 2] = torch.nan
+    with pytest.raises(ValueError, match="those of 1 of 40 networks are not, network 3 among them"):
+        fit_metanetwork(lambda: nn.Linear(6, 1), x, y, split, **options)

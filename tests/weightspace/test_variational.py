@@ -13,11 +13,15 @@ from torch.distributions import MultivariateNormal, kl_divergence
 from symfield import random
 from symfield.weightspace import (
     Adam,
+    Rule,
+    asymmetrize,
     calibration_error,
     divergence,
+    fixed_entries,
     initial_many,
     log_mean_probability,
     outputs_many,
+    symmetrize_back,
     train_many,
     variational,
     width_prior,
@@ -203,3 +207,56 @@ def test_what_cannot_be_converted_is_refused():
         variational(nn.Conv1d(1, 1, 3, padding_mode="circular"), **settings)
     with pytest.raises(ValueError, match="positive scale"):
         width_prior(0.0)
+
+
+def converted(model, **options):
+    return variational(model, rank=2, delta=0.01, prior=lambda layer: 1.0, generator=random.generator(0), **options)
+
+
+def test_masks_of_an_asymmetric_model_are_not_lost_silently():
+    model = asymmetrize(nn.Sequential(nn.Linear(5, 4)), Rule(fix=2, kappa=1.0), seed=0)
+    with pytest.raises(ValueError, match=r"'0.weight' are fixed in this model, and would be trained; pass fixed="):
+        converted(model)
+    assert converted(model, fixed=fixed_entries(model)).layers()["model.0"].mask is not None
+    assert converted(symmetrize_back(model)).layers()["model.0"].mask is None
+
+
+@pytest.mark.parametrize("what", ["layer", "weight"])
+def test_what_is_used_twice_is_refused(what):
+    """A layer put in the one place would leave the other as it was."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    if what == "layer":
+        model[2] = model[0]
+    else:
+        model[2].weight = model[0].weight
+    with pytest.raises(ValueError, match=r"'0.weight' and '2.weight' are one tensor"):
+        converted(model)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True:UserWarning")
+def test_layers_of_a_transformer_are_drawn_in_eval_mode_too(training):
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+    model = converted(nn.TransformerEncoder(layer, 2)).train(training)
+    assert {path.rsplit(".", 1)[1] for path in model.layers()} == {"linear1", "linear2"}
+    assert "layers.0.self_attn.out_proj" in model.left  # attention reads its weight without calling it
+    x, padding = torch.randn(6, 5, 8), torch.tensor([[False] * 4 + [True]] * 6)
+    called = []
+    for path, drawn in model.layers().items():
+        forward = drawn.forward
+        drawn.forward = lambda y, path=path, forward=forward: (called.append(path), forward(y))[1]
+    with torch.no_grad():
+        draws = [model.model(x), model.model(x, src_key_padding_mask=padding)]
+        first, second = (model(x, generator=random.generator(seed)) for seed in (0, 1))
+    assert sorted(called) == sorted([*model.layers()] * 4)
+    assert not torch.allclose(first, second)
+    assert all(draw.shape == x.shape for draw in draws)
+
+
+def test_inputs_without_samples_and_priors_without_variance_are_refused():
+    with pytest.raises(ValueError, match="expected samples along the first axis"):
+        converted(nn.Linear(4, 4))(torch.zeros(4), generator=random.generator(0))
+    with pytest.raises(ValueError, match="expected samples along the first axis"):
+        converted(nn.Conv1d(4, 4, 1))(torch.zeros(4, 4), generator=random.generator(0))
+    with pytest.raises(ValueError, match=r"expected a positive variance of the prior of the model, received 0.0"):
+        variational(nn.Linear(3, 3), rank=1, delta=1.0, prior=lambda layer: 0.0, generator=random.generator(0))

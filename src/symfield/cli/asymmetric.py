@@ -105,9 +105,15 @@ class Fixing:
 
         Returns:
             A new model.
+
+        Raises:
+            AsymmetryError: if the rule does not fit.
         """
         plan = self.plan(model)
-        return asymmetrize(model, self.rule, seed=self.seed, mode=plan.mode)  # type: ignore[call-overload]
+        try:
+            return asymmetrize(model, self.rule, seed=self.seed, mode=plan.mode)  # type: ignore[call-overload]
+        except ValueError as error:
+            raise AsymmetryError(str(error)) from error
 
 
 def asymmetrize_model(
@@ -176,6 +182,7 @@ def verify_model(
 
     Raises:
         ModelError: if the checkpoint and the rule contradict each other.
+        AsymmetryError: if the model fails on the example.
     """
     generator = random.generator(seed)
     net, example = load_model(model, generator)
@@ -187,7 +194,10 @@ def verify_model(
         net = _with_checkpoint(net, load_checkpoint(checkpoint), str(checkpoint))
     elif fixing is not None:
         net = fixing.apply(net)
-    report = verify_asymmetry(net, example, seed=seed)
+    try:
+        report = verify_asymmetry(net, example, seed=seed)
+    except ValueError as error:
+        raise AsymmetryError(str(error)) from error
     if as_json:
         print(json.dumps(asdict(report), indent=2, ensure_ascii=False))  # noqa: T201
     else:

@@ -91,7 +91,12 @@ class Statistics(nn.Module):
 
         Returns:
             Shape ``(n, 7 tensors)``.
+
+        Raises:
+            ValueError: if the entries are not as many as the sizes say.
         """
+        if x.shape[1] != sum(self.sizes):
+            raise ValueError(f"expected networks with {sum(self.sizes)} entries, received {x.shape[1]}")
         found = []
         for part in x.split(self.sizes, dim=1):
             ranked = part.sort(1).values
@@ -298,8 +303,8 @@ def fit_metanetwork(
         The :class:`Prediction`.
 
     Raises:
-        ValueError: if there are no rates or seeds, targets are not finite or do not differ in the test part, or they do
-            not fit the inputs.
+        ValueError: if there are no rates or seeds, targets or inputs are not finite, targets do not differ in the test
+            part or do not fit the inputs, or all rates diverge.
 
     Example:
         >>> x = torch.randn(200, 6, generator=random.generator(0))
@@ -312,6 +317,12 @@ def fit_metanetwork(
         raise ValueError("expected at least one of rates and of seeds")
     if targets.shape != inputs.shape[:1] or not bool(targets.isfinite().all()):
         raise ValueError(f"expected a finite target for each of {len(inputs)} inputs, received {tuple(targets.shape)}")
+    if not bool(inputs.isfinite().all()):
+        broken = (~inputs.isfinite().flatten(1).all(1)).nonzero()[:, 0].tolist()
+        raise ValueError(
+            f"expected finite inputs, but those of {len(broken)} of {len(inputs)} networks are not, network "
+            f"{broken[0]} among them; leave out networks that diverged"
+        )
     wanted = targets[split.test].double()
     if not bool(wanted.var(correction=0) > 0):
         raise ValueError("the targets of the test part do not differ; nothing can be predicted of them")
@@ -339,6 +350,8 @@ def fit_metanetwork(
     )  # fmt: skip
     table = best.reshape(len(rates), len(seeds))
     chosen = int(table.mean(1).argmin())
+    if not bool(table[chosen].isfinite().all()):
+        raise ValueError(f"fitting diverged at all rates {list(rates)}; pass smaller ones, or scale the inputs")
     rows = slice(chosen * len(seeds), (chosen + 1) * len(seeds))
     own = {name: value[rows] for name, value in kept.items()}
     outputs = outputs_many(model, own, inputs[split.test], together=together)[..., 0].double()

@@ -167,7 +167,7 @@ def fit_graph_metanetwork(
 
     Raises:
         ImportError: if PyTorch Geometric is not installed.
-        ValueError: if there are no rates or seeds, or not a finite target for each graph.
+        ValueError: if there are no rates or seeds, not a finite target for each graph, or all rates diverge.
 
     Example:
         >>> from symfield.weightspace import split_samples
@@ -207,8 +207,12 @@ def fit_graph_metanetwork(
                 if loss < best[i, j]:
                     best[i, j], when[i, j] = loss, epoch + 1
                     kept = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            if not kept:
+                continue  # diverged from the first epoch on
             with torch.no_grad():
                 outputs[i, j] = torch.func.functional_call(model, kept, (test,))[:, 0].double()
     chosen = int(best.mean(1).argmin())
+    if not np.isfinite(best[chosen]).all():
+        raise ValueError(f"fitting diverged at all rates {list(rates)}; pass smaller ones")
     r2, tau = agreement(outputs[chosen], targets[split.test].double())
     return Prediction(float(rates[chosen]), r2, tau, when[chosen], outputs[chosen], best)

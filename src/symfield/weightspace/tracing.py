@@ -88,14 +88,16 @@ def arguments(example: Example) -> tuple[tuple[Any, ...], dict[str, Any]]:
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
     """What torch prints and logs about a failed export is said better by :class:`Untraceable`."""
-    logger = logging.getLogger("torch.fx")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(name) for name in ("torch.fx", "torch._subclasses.fake_tensor")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextlib.contextmanager

@@ -21,9 +21,9 @@ __all__ = ["Group", "Runs", "prepared"]
 
 def prepared(model: nn.Module, params: Params, *, training: bool) -> tuple[nn.Module, Params]:
     """A copy of the module in a mode of its own, and its buffers that all networks share."""
-    made = copy.deepcopy(model).train(training)
     like = next(iter(params.values()))
-    return made, {name: value.to(like.device) for name, value in made.named_buffers() if name not in params}
+    made = copy.deepcopy(model).train(training).to(like.device)
+    return made, {name: value for name, value in made.named_buffers() if name not in params}
 
 
 @dataclass(frozen=True)

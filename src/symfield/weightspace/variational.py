@@ -41,6 +41,8 @@ from torch.nn import functional
 
 from symfield import random
 from symfield.typing import Float, Generator, Params, Tensor
+from symfield.weightspace.asymmetric.rules import _tied
+from symfield.weightspace.asymmetric.weights import fixed_entries
 
 __all__ = ["LowRankGaussian", "Variational", "divergence", "variational", "width_prior"]
 
@@ -148,12 +150,17 @@ class LowRankGaussian(nn.Module):
 
         Returns:
             Outputs.
+
+        Raises:
+            ValueError: if a draw is wanted for inputs without an axis of samples.
         """
         mean, directions = self.effective()
         found = self.operation(x, mean, self.bias)
         source = self.source.generator
         if source is None:
             return found
+        if x.ndim < 2 or (self.axis != -1 and x.ndim != mean.ndim):
+            raise ValueError(f"expected samples along the first axis, received inputs of shape {tuple(x.shape)}")
         along = self._along(x, directions)
         each = (self.rank, len(x), *(1,) * (found.ndim - 1))
         common = torch.randn(each, generator=source, dtype=x.dtype, device=source.device).to(x.device)
@@ -271,7 +278,8 @@ def variational(
 ) -> Variational:
     """Put a Gaussian of low rank in place of the weights of every linear and convolutional layer.
 
-    The mean begins at the model's weights. Norms and other parameters stay single points.
+    The mean begins at the model's weights. Norms and other parameters stay single points, and so does the output layer
+    of ``nn.MultiheadAttention``, whose weight is read without calling it.
 
     Args:
         model: any module; it is copied.
@@ -287,8 +295,9 @@ def variational(
         The converted model.
 
     Raises:
-        ValueError: if rank, δ or the spread is not positive, a name is no weight of such a layer, shapes differ, or
-            there is no layer to convert.
+        ValueError: if rank, δ or the spread is not positive, or a prior variance; if a name is no weight of such a
+            layer, shapes differ, fixed entries of the model are not passed, a layer or its weight is used in two
+            places, or there is no layer to convert.
         NotImplementedError: if a convolution pads other than with zeros.
 
     Example:
@@ -307,11 +316,24 @@ def variational(
     if rank < 1 or not delta > 0 or (spread is not None and spread < 0):
         raise ValueError(f"expected rank ≥ 1, delta > 0 and spread ≥ 0, received {rank}, {delta} and {spread}")
     entries = dict(fixed or {})
+    masked = {name for name, held in fixed_entries(model).items() if not held.additive}
+    if lost := sorted(masked - entries.keys()):
+        raise ValueError(
+            f"entries of {lost[0]!r} are fixed in this model, and would be trained; pass fixed=fixed_entries(model), "
+            "or symmetrize_back(model) as the model"
+        )
     made = copy.deepcopy(model)
+    _call_children(made)
+    uncalled = {
+        f"{path}.out_proj" if path else "out_proj"
+        for path, layer in model.named_modules()
+        if isinstance(layer, nn.MultiheadAttention)
+    }
+    tied = _tied(model)
     found: dict[str, LowRankGaussian] = {}
     left: list[str] = []
     for path, layer in model.named_modules():
-        operation = _operation(path, layer)
+        operation = None if path in uncalled else _operation(path, layer)
         if operation is None:
             own = any(True for _ in layer.parameters(recurse=False))
             if own and not any(path.startswith(f"{done}.") for done in found):
@@ -323,8 +345,17 @@ def variational(
             raise ValueError(
                 f"expected a mask of shape {tuple(layer.weight.shape)} for {name!r}, received {tuple(given.mask.shape)}"
             )
+        for parameter in layer.parameters():
+            if names := tied.get(id(parameter)):
+                raise ValueError(
+                    f"{' and '.join(map(repr, names))} are one tensor, of which two places would make two; untie them, "
+                    "or make copies of the layer"
+                )
+        variance = float(prior(layer))
+        if not 0 < variance < math.inf:
+            raise ValueError(f"expected a positive variance of the prior of {path or 'the model'}, received {variance}")
         found[path] = LowRankGaussian(
-            layer, operation, rank=rank, delta=delta, prior_variance=prior(layer), fixed=given, generator=generator,
+            layer, operation, rank=rank, delta=delta, prior_variance=variance, fixed=given, generator=generator,
             spread=math.sqrt(delta) if spread is None else spread,
         )  # fmt: skip
     if entries:
@@ -362,6 +393,15 @@ def divergence(model: Variational, params: Params | None = None) -> Float[Tensor
         own = {name: held[f"{path}.{name}"] for name, _ in layer.named_parameters()}
         parts.append(layer.divergence(own))
     return torch.stack(parts).sum()
+
+
+def _call_children(model: nn.Module) -> None:
+    """Make transformers of torch call their linear layers in eval mode, too, rather than read weights of them."""
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0  # without which torch does not take its fast path
+        elif isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = module.enable_nested_tensor = False
 
 
 def _operation(path: str, layer: nn.Module) -> Callable[..., Tensor] | None:

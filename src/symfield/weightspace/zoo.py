@@ -11,6 +11,7 @@ References:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,6 +50,16 @@ class HyperparameterLaw:
     largest_smoothing: float = 0.2
     epochs: tuple[int, int] = (10, 40)
 
+    def __post_init__(self) -> None:
+        first, last = self.epochs
+        if not 1 <= first <= last:
+            raise ValueError(f"expected the fewest and the most epochs, 1 ≤ fewest ≤ most, received {self.epochs}")
+        if not (self.largest_rate > 0 and 0 <= self.largest_smoothing <= 1):
+            raise ValueError(
+                "expected a positive largest rate and a largest smoothing from 0 to 1, received "
+                f"{self.largest_rate} and {self.largest_smoothing}"
+            )
+
     def draw(self, seeds: Sequence[int]) -> dict[str, np.ndarray]:
         """Hyper-parameters of the networks with these seeds, each from its own.
 
@@ -57,7 +68,12 @@ class HyperparameterLaw:
 
         Returns:
             Columns ``seed``, ``rate``, ``decay``, ``smoothing``, ``epochs``.
+
+        Raises:
+            ValueError: if there is no seed.
         """
+        if not len(seeds):
+            raise ValueError("expected at least one seed, received none; pass one for each network")
         like = torch.zeros((), dtype=torch.float64)
         uniform = torch.stack([random.uniform((4,), generator=random.generator(seed), like=like) for seed in seeds])
         low, high = self.decay_exponents
@@ -78,7 +94,8 @@ class ModelZoo:
     Attributes:
         params: stacked tensors by name, leading axis n.
         table: columns of length n.
-        about: what is common to all: ``parameters`` lists the names of the trainable tensors in order.
+        about: what is common to all: ``parameters`` lists the names of the trainable tensors in order; ``buffers`` is a
+            hash of what the networks share and do not hold, such as masks, where there is any.
     """
 
     params: Params = field(repr=False)
@@ -115,7 +132,7 @@ class ModelZoo:
         Returns:
             The smaller zoo.
         """
-        rows = torch.as_tensor(index)
+        rows = torch.as_tensor(np.ascontiguousarray(index))
         params = {name: value[rows.to(value.device)] for name, value in self.params.items()}
         return ModelZoo(params, {name: value[rows.numpy()] for name, value in self.table.items()}, self.about)
 
@@ -132,8 +149,13 @@ class ModelZoo:
         Raises:
             ValueError: if there is none, or they are of different kinds.
         """
-        if not parts or any(part.about != parts[0].about for part in parts):
-            raise ValueError("expected zoos that were made alike, at least one; their 'about' must agree")
+        if not parts:
+            raise ValueError("expected at least one zoo, received none")
+        for part in parts:
+            if part.about != parts[0].about:
+                keys = {*part.about, *parts[0].about}
+                differs = sorted(key for key in keys if part.about.get(key) != parts[0].about.get(key))
+                raise ValueError(f"expected zoos that were made alike, but they differ in {differs} of their 'about'")
         params = {name: torch.cat([part.params[name] for part in parts]) for name in parts[0].params}
         columns = {name: np.concatenate([part.table[name] for part in parts]) for name in parts[0].table}
         return ModelZoo(params, columns, parts[0].about)
@@ -191,7 +213,12 @@ def train_zoo(
     params = {name: value.detach() for name, value in found.params.items()}
     for name, (x, y) in (("train", train), ("test", test)):
         table[f"{name}_loss"], table[f"{name}_accuracy"] = _scores(model, params, x, y, together)
-    described = {"architecture": str(model), "parameters": [name for name, _ in model.named_parameters()]}
+    described: dict[str, Any] = {
+        "architecture": str(model),
+        "parameters": [name for name, _ in model.named_parameters()],
+    }
+    if shared := {name: value for name, value in model.named_buffers() if name not in params}:
+        described["buffers"] = _fingerprint(shared)
     return ModelZoo(params, table, {**described, **(about or {})})
 
 
@@ -233,6 +260,14 @@ def match_targets(
     if not len(one):
         raise ValueError("the two sets of targets have no bin in common; train zoos whose accuracies overlap")
     return one, other
+
+
+def _fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    found = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 @torch.no_grad()

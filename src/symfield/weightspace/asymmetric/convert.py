@@ -72,7 +72,7 @@ def asymmetrize(
 
     Raises:
         ValueError: if a rule is left without a weight, a count does not fit into a row, rows would be fixed as a whole
-            or cannot all differ, κ is negative, or a weight is tied or parametrized already.
+            or cannot all differ, κ is negative, or a weight is tied, parametrized already or on the meta device.
         TypeError: if a rule is none.
 
     Example:
@@ -103,6 +103,11 @@ def _carry_out(layer: nn.Module, planned: PlannedWeight, seed: int, mode: Mode) 
     place = planned.place
     parameter = layer._parameters[place.tensor]
     assert parameter is not None
+    if parameter.is_meta:
+        raise ValueError(
+            f"{place.name!r} is on the meta device and has no values; build the model on a real device, or pass "
+            "dry_run=True for the plan alone"
+        )
     values = fixed_values(
         planned.mask, planned.kappa, seed=seed, name=place.name, axis=place.axis, like=parameter.detach()
     )
@@ -150,7 +155,8 @@ def asymmetrize_like(model: nn.Module, params: Mapping[str, Tensor]) -> nn.Modul
         The new model.
 
     Raises:
-        KeyError: if the checkpoint fixes nothing, or a weight that the model does not have.
+        KeyError: if the checkpoint fixes nothing, or a weight that the model does not have, or has lost a mask or
+            its values.
         ValueError: if a shape differs.
 
     Example:
@@ -175,10 +181,20 @@ def asymmetrize_like(model: nn.Module, params: Mapping[str, Tensor]) -> nn.Modul
         axis = axes.get(name, 0)
         if mask is not None and held is not None and held.ndim == 2 and len(held) != mask.shape[axis]:
             axis = 1 - axis  # a parameter of a module of one's own
+        if mask is None and held is not None and held.shape != values.shape:
+            raise KeyError(
+                f"the checkpoint has no '{path}parametrizations.{tensor}.0.trainable_entries': its mask is lost; save "
+                "model.state_dict() of the asymmetric model whole"
+            )
         weight = ShiftedWeight(values) if mask is None else MaskedWeight(mask, values, axis=axis)
         fix_entries(made.get_submodule(path.rstrip(".")), tensor, weight)
         found = True
     if not found:
+        if lost := [key for key in params if key.endswith(".0.trainable_entries")]:
+            raise KeyError(
+                f"the checkpoint has {lost[0]!r} and no fixed values: they are lost; save model.state_dict() of the "
+                "asymmetric model whole"
+            )
         raise KeyError("the checkpoint fixes no entries; load it with load_state_dict")
     made.load_state_dict(params)
     return made

@@ -61,7 +61,7 @@ def activation_equivariances(
         size: d, number of units, at least 2.
         generator: source of maps and inputs.
         trials: maps of each kind.
-        samples: standard normal inputs.
+        samples: normal inputs, half of them of variance 1, the others larger by up to 100, where bounds begin to bind.
 
     Returns:
         The violations.
@@ -79,6 +79,7 @@ def activation_equivariances(
         raise ValueError(f"expected at least two units, received {size}")
     like = torch.zeros((), dtype=torch.float64)
     x = random.normal((samples, size), generator=generator, like=like)
+    x = x * torch.logspace(-2, 2, samples, dtype=torch.float64).clamp_min(1)[:, None]
     y = activation(x)
     if y.shape != x.shape:
         raise ValueError(f"expected a nonlinearity that keeps the shape {tuple(x.shape)}, received {tuple(y.shape)}")

@@ -3,7 +3,8 @@
    Bit i of `bits` (of bytes in ascending order, least significant bit first) says whether entry i is trainable; `count`
    of `size` are. Entries are moved and never computed with, so that results are those of a scatter and a gather, bit by
    bit. With AVX2 a vector at a time, one by one where it would reach beyond the last trainable entry. Without AVX2 there
-   is nothing to gain on a scatter, and `symfield_lanes` says so by 1. */
+   is nothing to gain on a scatter, and `symfield_lanes` says so by 1. Whatever the bits are, nothing outside of `size` and
+   `count` is read or written. */
 
 #include <stdint.h>
 #include <string.h>
@@ -76,7 +77,7 @@ void symfield_expand(
   }
 #endif
   memcpy(dense + i, fixed + i, (size_t)(size - i) * sizeof(real));
-  for (; entries < end; i++)
+  for (; i < size && entries < end; i++)
     if (mask_at(bits, i, 1)) dense[i] = *entries++;
 }
 
@@ -91,6 +92,6 @@ void symfield_compress(const real *dense, const uint8_t *bits, int64_t size, rea
     entries += __builtin_popcount(mask);
   }
 #endif
-  for (; entries < end; i++)
+  for (; i < size && entries < end; i++)
     if (mask_at(bits, i, 1)) *entries++ = dense[i];
 }

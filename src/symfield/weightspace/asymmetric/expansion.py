@@ -16,12 +16,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import nn
+from torch._C import _functorch as functorch
 from torch.autograd import forward_ad
 
 from symfield.compiler import CompilationError, compiled, switched_off
 from symfield.typing import Bool, Float, Int, Tensor
 
-__all__ = ["bits_of", "collect", "expand"]
+__all__ = ["bits_of", "collect", "expand", "expand_by_mask", "is_mask"]
 
 _SOURCE = Path(__file__).with_name("expansion.c")
 _ITEMS = {torch.float32: 4, torch.float64: 8}
@@ -92,6 +93,54 @@ def expand(
     return cast(Tensor, _Expand.apply(entries, fixed, places, bits, library))
 
 
+def is_mask(mask: Bool[Tensor, "..."], known: Bool[Tensor, "..."]) -> bool:
+    """Whether a mask is the known one, as far as can be told here: the same tensor, or one with the same entries.
+
+    Args:
+        mask: any mask, or a batch of masks under ``vmap``.
+        known: the mask whose places are known.
+
+    Returns:
+        False if the entries differ, or cannot be compared under a transform.
+
+    Example:
+        >>> is_mask(torch.tensor([True]), torch.tensor([True])), is_mask(torch.tensor([True]), torch.tensor([False]))
+        (True, False)
+    """
+    if mask is known or torch.compiler.is_exporting():  # an export, which swaps all buffers, is of the model as it is
+        return True
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or type(mask) is not Tensor:
+        return False
+    alike = mask.dtype == known.dtype and mask.device == known.device and mask.shape == known.shape
+    return alike and not mask.is_meta and not _batched(mask) and torch.equal(mask, known)
+
+
+def expand_by_mask(
+    entries: Float[Tensor, "..."], fixed: Float[Tensor, "..."], mask: Bool[Tensor, "..."]
+) -> Float[Tensor, "..."]:
+    """The same where the places are not known beforehand; serves a batch of different masks under ``vmap``.
+
+    Args:
+        entries: trainable ones, row after row.
+        fixed: fixed values.
+        mask: True where an entry is trainable, in their shape.
+
+    Returns:
+        A tensor of the shape of ``fixed``, differentiable in the entries.
+
+    Example:
+        >>> mask = torch.tensor([[True, False], [False, True]])
+        >>> expand_by_mask(torch.tensor([[1.0], [2.0]]), torch.tensor([[0.0, 5.0], [7.0, 0.0]]), mask)
+        tensor([[1., 5.],
+                [7., 2.]])
+    """
+    if not entries.numel():
+        return fixed.clone()
+    flat = mask.reshape(-1)
+    order = (flat.long().cumsum(0) - 1).clamp(min=0)
+    return torch.where(flat, entries.reshape(-1).index_select(0, order), fixed.reshape(-1)).reshape(fixed.shape)
+
+
 class _Expand(torch.autograd.Function):
     """The compiled pair."""
 
@@ -107,9 +156,9 @@ class _Expand(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Out of its gradient; by a gather if the gradient is to be differentiated again."""
+        """Out of its gradient; by a gather if that is to be differentiated again, or is one of many under ``vmap``."""
         gradient, places = gradients[0], ctx.places
-        if torch.is_grad_enabled() or type(gradient) is not Tensor or not gradient.is_contiguous():
+        if torch.is_grad_enabled() or not _plain(gradient):
             return collect(gradient, places), None, None, None, None
         entries = gradient.new_empty(places.shape)
         ctx.library.symfield_compress(
@@ -123,20 +172,38 @@ def _rows(weight: Tensor, places: Tensor) -> Tensor:
     return weight.reshape(len(weight), -1) if places.ndim == 2 else weight.reshape(-1)
 
 
+def _batched(x: Tensor) -> bool:
+    """Whether a tensor stands for others in a function transform, or under ``is_grads_batched``."""
+    return functorch.is_functorch_wrapped_tensor(x) or functorch.is_legacy_batchedtensor(x)
+
+
+def _plain(x: Tensor) -> bool:
+    """Whether the entries lie in memory one after the other, as they are."""
+    return (
+        type(x) in _PLAIN
+        and not _batched(x)
+        and x.layout is torch.strided
+        and x.is_cpu
+        and x.is_contiguous()
+        and not x.is_neg()
+        and not x._is_zerotensor()
+    )
+
+
 def _serving(entries: Tensor, fixed: Tensor, places: Tensor, bits: Tensor) -> ctypes.CDLL | None:
     """The library, where it does what torch would do."""
-    if torch.compiler.is_compiling() or type(entries) not in _PLAIN or type(fixed) is not Tensor:
+    if torch.compiler.is_compiling():
         return None
     dtype = entries.dtype
     plain = (
         dtype in _ITEMS
         and fixed.dtype is dtype
-        and entries.is_cpu
-        and fixed.is_cpu
-        and bits.is_cpu
-        and entries.is_contiguous()
-        and fixed.is_contiguous()
+        and bits.dtype is torch.uint8
+        and _plain(entries)
+        and _plain(fixed)
+        and _plain(bits)
         and entries.shape == places.shape
+        and bits.numel() == (fixed.numel() + 7) // 8
         and not fixed.requires_grad
         and not torch._C._are_functorch_transforms_active()
         and not torch._C._get_tracing_state()

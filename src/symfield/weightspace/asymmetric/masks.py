@@ -291,7 +291,7 @@ def fixed_values(
         The tensor F, of the mask's shape.
 
     Raises:
-        ValueError: if κ is negative or not finite.
+        ValueError: if κ is negative or not finite, or so large that values overflow.
 
     Example:
         >>> mask = fixed_mask((100, 200), 0.5, seed=0, name="layer")
@@ -305,7 +305,11 @@ def fixed_values(
     values = torch.zeros(fixed.shape, dtype=torch.float32)
     values[fixed] = _normal(int(fixed.sum()), kappa, seed, name)
     values = values.movedim(0, axis).contiguous()
-    return values if like is None else values.to(like)
+    values = values if like is None else values.to(like)
+    if not bool(values.isfinite().all()):
+        kind = str(values.dtype).removeprefix("torch.")
+        raise ValueError(f"fixed entries of {name!r} are too large for {kind} at κ = {kappa:g}; take a smaller κ")
+    return values
 
 
 def _normal(n: int, std: float, seed: int, name: str) -> Tensor:
@@ -341,7 +345,8 @@ def _random_subsets(rows: int, size: int, n: int, uniform: Uniform, *, distinct:
         return _draw_subsets(rows, size, n, uniform)
     if total < rows:
         enough = [k for k in range(1, size) if math.comb(size, k) >= rows]
-        advice = f"fix {enough[0]} to {enough[-1]}, or leave the layer out" if enough else "leave the layer out"
+        counts = " to ".join(str(k) for k in sorted({*enough[:1], *enough[-1:]}))
+        advice = f"fix {counts}, or leave the layer out" if enough else "leave the layer out"
         raise ValueError(
             f"there are {total} ways to fix {n} of {size}, fewer than the {rows} rows that must differ; {advice}"
         )

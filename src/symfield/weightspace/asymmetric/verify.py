@@ -33,7 +33,7 @@ from symfield.weightspace.asymmetric.gates import FiGLU
 from symfield.weightspace.asymmetric.ranks import jacobian_rank
 from symfield.weightspace.asymmetric.weights import FixedEntries, MaskedWeight, _all_fixed, fixed_entries
 from symfield.weightspace.derive import symmetries
-from symfield.weightspace.tracing import Example, Untraceable
+from symfield.weightspace.tracing import Example, Untraceable, arguments
 
 __all__ = ["AsymmetryReport", "Guarantee", "Status", "verify_asymmetry"]
 
@@ -110,6 +110,9 @@ def verify_asymmetry(model: nn.Module, example: Example | None = None, *, seed: 
     Returns:
         The report.
 
+    Raises:
+        ValueError: if the model fails on the example.
+
     Example:
         >>> from symfield.weightspace import Rule, asymmetrize
         >>> net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
@@ -122,6 +125,8 @@ def verify_asymmetry(model: nn.Module, example: Example | None = None, *, seed: 
         >>> verify_asymmetry(net, torch.zeros(2, 4))["T1"].status
         'fails'
     """
+    if example is not None:
+        _require_running(model, example)
     fixed = fixed_entries(model)
     graph, family = _permutations(model, fixed, example)
     rows, frozen = _rows(model)
@@ -132,6 +137,16 @@ def verify_asymmetry(model: nn.Module, example: Example | None = None, *, seed: 
         _t2(model, seed),
         _rank(model, example, seed),
     ))  # fmt: skip
+
+
+def _require_running(model: nn.Module, example: Example) -> None:
+    args, kwargs = arguments(example)
+    try:
+        with torch.no_grad():
+            copy.deepcopy(model).eval()(*args, **kwargs)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(f"{type(model).__name__} fails on the example: {why}; pass inputs that it takes") from error
 
 
 def _rows(model: nn.Module) -> tuple[Guarantee, bool]:
@@ -239,17 +254,18 @@ def _t2(model: nn.Module, seed: int) -> Guarantee:
     rigid: list[str] = []
     broken: list[str] = []
     unknown: list[str] = []
-    measured: dict[type[nn.Module], str] = {}
+    measured: dict[str, str] = {}
     for path, module in model.named_modules():
         if isinstance(module, FiGLU):
             found, why = gate_is_rigid(module.fixed_values)
             (rigid if found else unknown).append(f"FiGLU {path}: {why}")
         elif _elementwise(module):
-            if type(module) not in measured:
-                measured[type(module)] = _commuting(module, seed)
-            (broken if measured[type(module)] else unknown).append(
-                f"{type(module).__name__} commutes with {measured[type(module)]}"
-                if measured[type(module)]
+            kind = path if any(True for _ in module.parameters()) else repr(module)
+            if kind not in measured:
+                measured[kind] = _commuting(module, seed)
+            (broken if measured[kind] else unknown).append(
+                f"{type(module).__name__} commutes with {measured[kind]}"
+                if measured[kind]
                 else f"{type(module).__name__} commutes with no map that was tried"
             )
     if broken:
@@ -268,7 +284,9 @@ def _elementwise(module: nn.Module) -> bool:
 
 def _commuting(module: nn.Module, seed: int) -> str:
     activation = copy.deepcopy(module).double().eval()
-    found = activation_equivariances(activation, 8, generator=random.generator(seed), trials=20, samples=32)
+    slopes = module.num_parameters if isinstance(module, nn.PReLU) else 1
+    size = slopes if slopes > 1 else 8
+    found = activation_equivariances(activation, size, generator=random.generator(seed), trials=20, samples=32)
     kinds = {"permutations": found.permutation, "positive scales": found.scale, "signs": found.sign}
     return ", ".join(kind for kind, violation in kinds.items() if violation < 1e-10)
 

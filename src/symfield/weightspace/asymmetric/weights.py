@@ -15,7 +15,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from symfield.typing import Bool, Float, Tensor
-from symfield.weightspace.asymmetric.expansion import bits_of, collect, expand
+from symfield.weightspace.asymmetric.expansion import bits_of, collect, expand, expand_by_mask, is_mask
 
 __all__ = ["FixedEntries", "MaskedWeight", "ShiftedWeight", "fix_entries", "fixed_entries", "release_entries"]
 
@@ -63,21 +63,30 @@ class _Held(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
+        wrong = []
         for name, own in self._buffers.items():
             key = prefix + name
             if own is None or name in self._non_persistent_buffers_set:
                 continue
             if key not in state_dict:
-                error_msgs.append(
+                wrong.append(
                     f"the checkpoint has no {key!r}: its masks or fixed values are lost; save model.state_dict() of "
                     "the asymmetric model whole, load a plain checkpoint before asymmetrize, or, if it was trained "
                     "with the masks of this model, load {**model.state_dict(), **checkpoint}"
                 )
+            elif own.is_meta:
+                wrong.append(
+                    f"{key!r} of this model is on the meta device, where it has no values to compare with those of the "
+                    "checkpoint; build the model on a real device, or use asymmetrize_like"
+                )
             elif state_dict[key].shape == own.shape and not torch.equal(state_dict[key].to(own), own):
-                error_msgs.append(
+                wrong.append(
                     f"the checkpoint has another {key!r} than this model: the two fix other entries, or the same ones "
                     "at other values; build the model with the seed and the rules of the checkpoint"
                 )
+        if wrong:  # nothing is copied, lest the model be half another one and a second attempt be accepted
+            error_msgs.extend(wrong)
+            return
         super()._load_from_state_dict(
             state_dict,
             prefix,
@@ -99,6 +108,9 @@ class MaskedWeight(_Held):
         values: F, in the shape of the mask.
         axis: of the output units, 0 or 1.
 
+    Raises:
+        ValueError: if the mask is not of bools, or its shape is not that of the values, with two axes at least.
+
     Example:
         >>> weight = MaskedWeight(torch.tensor([[True, False], [False, True]]), torch.tensor([[0.0, 5.0], [7.0, 0.0]]))
         >>> weight(torch.tensor([[1.0], [2.0]]))
@@ -107,26 +119,62 @@ class MaskedWeight(_Held):
     """
 
     trainable_entries: Tensor
-    _places: Tensor
-    _bits: Tensor
 
     def __init__(self, mask: Bool[Tensor, "..."], values: Float[Tensor, "..."], *, axis: int = 0) -> None:
+        if mask.dtype != torch.bool or mask.shape != values.shape or mask.ndim < 2:
+            raise ValueError(
+                f"expected a mask of bools and values, both of the weight's shape, received {mask.dtype} of shape "
+                f"{tuple(mask.shape)} and values of shape {tuple(values.shape)}"
+            )
         super().__init__(torch.where(mask, torch.zeros_like(values), values))
         self.axis = axis
         self.register_buffer("trainable_entries", mask.detach().clone())
-        rows = mask.movedim(axis, 0).flatten(1)
+        self._find_places()
+
+    def _find_places(self) -> None:
+        """Where entries lie, of which mask. These are no buffers: what averages or casts buffers must not change them.
+
+        The mask decides: while another one is in its place (other buffers in ``functional_call`` or ``vmap``), places
+        are not used.
+        """
+        rows = self.trainable_entries.movedim(self.axis, 0).flatten(1)
         counts = rows.sum(1)
         even = bool((counts == counts[0]).all())
-        places = rows.nonzero()[:, 1].reshape(len(rows), -1) if even else rows.reshape(-1).nonzero()[:, 0]
-        self.register_buffer("_places", places, persistent=False)
-        self.register_buffer("_bits", bits_of(rows), persistent=False)
+        self._places = rows.nonzero()[:, 1].reshape(len(rows), -1) if even else rows.reshape(-1).nonzero()[:, 0]
+        self._bits = bits_of(rows)
+        self._mask_of_places = self.trainable_entries
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        known = self._mask_of_places is self.trainable_entries
+        super()._load_from_state_dict(*args)
+        if known:  # an equal one, perhaps assigned
+            self._keep_places()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MaskedWeight:
+        mask, places = self.trainable_entries, self._mask_of_places is self.trainable_entries
+        super()._apply(fn, recurse)
+        if self.trainable_entries.dtype != torch.bool:  # Module.type casts everything
+            self._buffers["trainable_entries"] = mask.to(self.trainable_entries.device)
+        if places and not self.trainable_entries.is_meta:
+            self._keep_places()
+        return self
+
+    def _keep_places(self) -> None:
+        """Go on using the places, for a mask that is equal and perhaps lies elsewhere."""
+        device = self.trainable_entries.device
+        self._places, self._bits = self._places.to(device), self._bits.to(device)
+        self._mask_of_places = self.trainable_entries
 
     def forward(self, entries: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """The weight, in its own shape."""
-        if self.axis == 0:
-            return expand(entries, self.fixed_values, self._places, self._bits)
-        turned = self.fixed_values.movedim(self.axis, 0).contiguous()
-        return expand(entries, turned, self._places, self._bits).movedim(0, self.axis)
+        fixed, mask = self.fixed_values, self.trainable_entries
+        if self.axis:
+            fixed = fixed.movedim(self.axis, 0).contiguous()
+        if is_mask(mask, self._mask_of_places):
+            dense = expand(entries, fixed, self._places, self._bits)
+        else:
+            dense = expand_by_mask(entries, fixed, mask.movedim(self.axis, 0))
+        return dense.movedim(0, self.axis) if self.axis else dense
 
     def right_inverse(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """The trainable entries of a weight; what it holds elsewhere is dropped."""
