@@ -248,7 +248,7 @@ def _find(data: Dataset, candidate: Candidate, tolerance: float, generator: Gene
         worst = max(bad, key=lambda e: e.violation.value)
         return Finding(
             candidate, found, "contradicted",
-            f"contradicted are {len(bad)} of {len(found.elements)} elements tried, most of all {worst.name}; {measured}",
+            f"contradicted are {len(bad)} of {len(found.elements)} elements, most of all {worst.name}; {measured}",
         )  # fmt: skip
     # What is significant and below the tolerance is not refused; forget it where subgroups are looked for.
     if found.inside < _INSIDE:
