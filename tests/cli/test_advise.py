@@ -33,6 +33,7 @@ def table(tmp_path: Path) -> pd.DataFrame:
     frame.head(20).to_csv(tmp_path / "few.csv", index=False)
     frame.assign(b=frame["b"].where(frame.index > 3)).to_csv(tmp_path / "holes.csv", index=False)
     np.savez(tmp_path / "data.npz", X=x, y=frame["y"].to_numpy())
+    (tmp_path / "broken.npz").write_text("not an archive")
     np.savez(tmp_path / "nan.npz", X=np.where(x > 2, np.nan, x), y=frame["y"].to_numpy())
     return frame
 
@@ -92,6 +93,8 @@ def test_what_cannot_be_told_is_said_with_exit_code_one(symfield, table, file, w
         (("data.csv", "--target", "y", "--group", "C4", "--output", "odd"), "unknown way to move targets 'odd'"),
         (("data.csv", "--target", "y", "--group", "C4", "--tolerance", "0"), "positive tolerance"),
         (("two.csv", "--target", "y,w", "--group", "C4"), "unknown column 'w'"),
+        (("two.csv", "--target", "y,y", "--group", "C4"), "--target names y more than once"),
+        (("broken.npz", "--group", "C4"), "cannot read broken.npz: not an .npz file"),
         (("holes.csv", "--target", "y", "--group", "C4"), "values are missing in b (4) of 120 rows"),
         (("nan.npz", "--group", "C4"), "nan.npz: expected finite inputs, received NaN"),
         (("sklearn:moons", "--group", "C4"), "unknown data set 'moons'"),

@@ -148,3 +148,28 @@ def test_collinear_inputs_are_refused_only_where_the_group_leaves_their_span():
     centred = gaussian(200, 4)
     centred = centred - centred.mean(-1, keepdim=True)  # sums of 0, which shifts keep
     assert asked(centred, (centred * centred.roll(1, -1)).sum(-1), SHIFTS).decided
+
+
+def test_copied_rows_make_no_advantage():
+    """Labels without relation to the inputs, which a copy in the training set gives away."""
+    x, y = gaussian(100, 4), gaussian(100, 1, 1)
+    advice = asked(x.repeat(5, 1), y.repeat(5, 1), SHIFTS)
+    assert not advice.decided
+    assert advice.samples == 100
+
+
+@pytest.mark.parametrize("size", [1.0, 1e6])
+def test_a_target_in_millions_does_not_hide_what_another_contradicts(size):
+    x = gaussian(300, 4)
+    advice = asked(x, torch.stack([size * (x * x.roll(1, -1)).sum(-1), x[:, 0]], dim=1), SHIFTS)
+    assert advice.findings[0].status == "contradicted"
+    assert not any(ranked.allowed for ranked in advice.ranking if ranked.scheme.group == "C_4")
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 1e9), (1e-14, 0.0)])
+def test_units_of_targets_do_not_change_the_advice(scale, shift):
+    x = gaussian(200, 4)
+    y = (x * x.roll(1, -1)).sum(-1) + 0.2 * gaussian(200, 1, 1)[:, 0]
+    plain, moved = (asked(x, values, SHIFTS) for values in (y, scale * y + shift))
+    assert moved.recommended == plain.recommended != "none"
+    assert moved.ranking[0].error.value == pytest.approx(plain.ranking[0].error.value, rel=0.02)

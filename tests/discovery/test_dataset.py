@@ -37,6 +37,8 @@ def test_a_split_is_a_partition():
         ([[1.0], [2.0]], [0.0, float("inf")], "finite targets"),
         ([[1.0], [2.0]], [0.0], "same b"),
         ([["a"], ["b"]], [0.0, 1.0], "numbers"),
+        (np.ones((2, 1)) * 1j, [0.0, 1.0], "real"),
+        (np.ones((2, 1)), np.ones(2) * 1j, "real"),
         (np.zeros((0, 2)), np.zeros(0), "b >= 1"),
     ],
 )

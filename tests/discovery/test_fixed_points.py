@@ -92,6 +92,56 @@ def test_a_data_set_and_its_tensors_give_the_same_answer():
     assert [r.p_value for r in first.rounds] == [r.p_value for r in second.rounds]
 
 
+def test_arrays_and_vectors_are_taken_as_tensors_are():
+    x = random.normal((400, 3), generator=random.generator(0), like=torch.zeros(0, dtype=torch.float64))
+    y = torch.tanh(x.sum(-1))
+    answers = [
+        discover_fixed_points(pair, generator=random.generator(1))
+        for pair in ((x, y[:, None]), (x, y), (x.numpy(), y.numpy()), (x.tolist(), y.tolist()))
+    ]
+    assert {answer.reason for answer in answers} == {answers[0].reason}
+    assert answers[0].subspace.dim == 1
+    with pytest.raises(ValueError, match="received 3 values"):
+        discover_fixed_points((x, y, y), generator=random.generator(1))
+
+
+def test_copied_rows_are_no_evidence():
+    """Labels without relation to the inputs are known by heart where a copy was seen."""
+    like = torch.zeros(0, dtype=torch.float64)
+    x, y = (random.normal(shape, generator=random.generator(0), like=like) for shape in ((100, 4), (100, 1)))
+    found = discover_fixed_points((x.repeat(20, 1), y.repeat(20, 1)), generator=random.generator(1))
+    assert found.verdict == "cannot tell"
+
+
+def test_rare_classes_say_why_nothing_can_be_told():
+    x = random.normal((400, 3), generator=random.generator(0), like=torch.zeros(0, dtype=torch.float64))
+    found = discover_fixed_points(
+        (x.numpy(), np.where(np.arange(400) < 2, "rare", "common")), generator=random.generator(3)
+    )
+    assert found.verdict == "cannot tell"
+    assert len(found.reason) < 250
+
+
+@pytest.mark.parametrize("size", [1.0, 1e6])
+def test_a_target_in_millions_does_not_hide_the_weights_of_another(size):
+    """The large target has all weights alike, the small one has three different ones."""
+    x = random.normal((3000, 3), generator=random.generator(0), like=torch.zeros(0, dtype=torch.float64))
+    y = torch.stack([torch.tanh(x @ torch.tensor([1.0, -2.0, 0.5]).double()), size * torch.tanh(x.sum(-1))], dim=1)
+    found = discover_fixed_points((x, y), generator=random.generator(1))
+    assert found.verdict == "no symmetry found", found.reason
+
+
+def test_a_target_in_millions_lends_a_noisy_one_no_confidence():
+    """Weights of the noisy target that are asymmetric cannot be seen, whatever the other one explains."""
+    like = torch.zeros(0, dtype=torch.float64)
+    x = random.normal((300, 3), generator=random.generator(0), like=like)
+    noise = 3 * random.normal((300,), generator=random.generator(4), like=like)
+    small = torch.tanh(x @ torch.tensor([1.0, -2.0, 0.5]).double()) + noise
+    y = torch.stack([small, 1e6 * torch.tanh(x.sum(-1))], dim=1)
+    found = discover_fixed_points((x, y), generator=random.generator(1))
+    assert found.verdict == "cannot tell", found.reason
+
+
 def test_shapes_that_do_not_fit_the_unit_are_refused():
     with pytest.raises(ValueError, match=r"expected inputs \(b, 3\)"):
         discover_fixed_points(

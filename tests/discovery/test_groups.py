@@ -83,6 +83,17 @@ def test_noise_of_a_tenth_of_the_variance_hides_nothing():
         (gaussian(400, 2) @ torch.tensor([[1.0, 0, 1], [0, 1, 1]]).double(), gaussian(400, 1), "collinear"),
         (torch.cat([gaussian(400, 2), torch.ones(400, 1)], 1), gaussian(400, 1), "are constant"),
         (gaussian(400, 3), gaussian(400, 1, seed=9), "misses too much"),
+        (
+            torch.cat([gaussian(400, 2), 1e9 + 0 * gaussian(400, 1)], 1) * 1e-20,
+            gaussian(400, 1),
+            "inputs x2 are constant",
+        ),
+        (
+            gaussian(40, 3).repeat(20, 1),
+            gaussian(40, 1, seed=9).repeat(20, 1),
+            "40 distinct samples of 3 inputs are too few",
+        ),
+        (gaussian(400, 3), torch.arange(400) < 1, "too few samples have another target"),
     ],
 )
 def test_data_that_cannot_tell_say_why(x, y, why):
@@ -96,6 +107,58 @@ def test_inputs_that_cover_no_reflection_leave_signs_open():
     answer = found(lambda x: x[:, 0].abs() + x[:, 1] ** 2 + 2 * x[:, 2] ** 3, 3, x=x)
     assert answer.verdict == "cannot tell"
     assert "do not cover changes of sign" in answer.reason
+
+
+def test_units_of_columns_change_nothing_of_the_answer():
+    """Columns whose scales differ by ten thousand span the space; f is the same function of them in their own units."""
+    scales = torch.tensor([1.0, 1.0, 1e5, 1e-2], dtype=torch.float64)
+
+    def circle(x):
+        return (x[:, 0].square() + x[:, 1].square()) ** 2
+
+    answer = found(lambda x: circle(x) + 1e-5 * x[:, 2], 4, x=gaussian(1500, 4) * scales)
+    assert answer.verdict == "symmetry found", answer.reason
+    tiny = found(lambda x: 1e-14 * ring(x * 1e14), 4, x=1e-14 * gaussian(1500, 4))
+    assert tiny.name == "C_4", tiny.reason
+
+
+def test_inputs_far_from_the_origin_leave_continuous_symmetries_open_and_show_permutations():
+    x = gaussian(1500, 4) + 1e6
+    answer = found(lambda x: ring(x - 1e6), 4, x=x)
+    assert answer.name == "C_4"
+    assert "centre the inputs" in answer.reason
+
+
+def test_what_the_predictor_does_not_explain_is_said_to_hide_violations():
+    answer = found(lambda x: x.sum(-1) + torch.sin(20 * x[:, 0]), 3)
+    assert "of the variance that the predictor does not explain would not show" in answer.reason
+
+
+@pytest.mark.parametrize("size", [1.0, 1e6])
+def test_a_target_in_millions_does_not_hide_one_in_units(size):
+    """|x0| ignores x1 to x3 and the sign of x0, the other target does not."""
+    x = gaussian(1500, 4)
+    y = torch.stack([ring(x) + x[:, 1].square(), size * (x[:, 0].square() + x[:, 0] ** 4 / 3)], dim=1)
+    answer = discover_group((x, y), generator=random.generator(1), fitters=QUICK)
+    assert answer.ignored == ()
+    assert answer.verdict != "symmetry found", answer.reason
+
+
+def test_outputs_move_in_their_own_units():
+    x = gaussian(1500, 2)
+    radius = x.square().sum(-1, keepdim=True)
+    answer = discover_group((x, torch.cat([x * radius, 1e5 * radius], 1)), generator=random.generator(1), fitters=QUICK)
+    assert answer.name == "O(2)"
+    turned = answer.fit.predict(x @ answer.generators[0].mT)
+    torch.testing.assert_close(turned, answer.fit.predict(x) @ answer.output_generators[0].mT, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "source", [torch.zeros(60, 2), (torch.zeros(60, 2),) * 3, (1j * torch.ones(60, 2), torch.ones(60))]
+)
+def test_what_is_no_pair_of_real_arrays_is_refused(source):
+    with pytest.raises(ValueError, match="expected"):
+        discover_group(source, generator=random.generator(0))
 
 
 def test_an_input_that_does_not_matter_is_no_symmetry():

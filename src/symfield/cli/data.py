@@ -127,6 +127,8 @@ def _arrays(path: Path, target: str | None) -> Samples:
 
     if target is not None:
         raise DataError(f"{path} holds arrays X and y; --target names a column of a .csv or .parquet file")
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"cannot read {path}: not an .npz file; write one with numpy.savez(path, X=x, y=y)")
     try:
         with np.load(path, allow_pickle=False) as held:
             names = {name.lower(): name for name in held.files}
@@ -156,6 +158,9 @@ def _columns(path: Path, target: str | None) -> Samples:
     for name in targets:
         if name not in table.columns:
             raise DataError(unknown("column", name, known))
+    twice = [name for i, name in enumerate(targets) if name in targets[:i]]
+    if twice:
+        raise DataError(f"--target names {_listed(twice)} more than once")
     if len(table) == 0:
         raise DataError(f"{path} has column names and no rows")
     inputs = table.drop(columns=targets)

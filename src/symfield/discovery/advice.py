@@ -19,15 +19,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
 from symfield import random
-from symfield.discovery.dataset import Dataset
+from symfield.discovery.dataset import Dataset, without_copies
 from symfield.discovery.examination import Estimate, examine
 from symfield.discovery.groups import DiscoveredGroup, discover_group
 from symfield.discovery.networks import Scheme, schemes
 from symfield.discovery.recommendation import Advice, Finding, Ranked
+from symfield.discovery.scaling import scaling
 from symfield.discovery.subgroups import Candidate, uncontradicted
 from symfield.discovery.trainings import Budget, Trainings, compare
 from symfield.experiments.threads import one_thread
@@ -96,7 +98,8 @@ def advise(
         rep_out = Trivial(group.group, data.y.shape[1]) if rep_out is None else rep_out
         _require_fit(data, group, rep_out)
         candidate = Candidate(name or str(group.group), group, rep_out)
-    refusal = _refusal(data)
+    given, data = len(data), without_copies(data)
+    refusal = _refusal(data, "distinct samples" if len(data) < given else "samples")
     if refusal:
         return _undecided(data, refusal, (), began)
     with one_thread():
@@ -106,6 +109,8 @@ def advise(
             if candidate is None:
                 return _without(data, why, certain, began)
         rep_in, rep_out = candidate.rep_in, candidate.rep_out
+        if data.task == "regression":  # or a target in millions would hide one in units
+            data = replace(data, y=scaling(data.y, rep_out)(data.y))
         span, off = _off_the_span(data.x, rep_in, testing)
         if off > _OFF:
             why = (
@@ -216,11 +221,11 @@ def _require_fit(data: Dataset, rep_in: Representation, rep_out: Representation)
             raise ValueError(f"expected an orthogonal representation on the {what}, received {rep}; change the basis")
 
 
-def _refusal(data: Dataset) -> str:
+def _refusal(data: Dataset, samples: str) -> str:
     """Why nothing can be said, or nothing."""
     if len(data) < _FEWEST:
-        return f"there are {len(data)} samples, and at least {_FEWEST} are needed to hold some out"
-    if float(data.y.var(0).sum()) <= 1e-18 * max(1.0, float(data.y.square().max())):
+        return f"there are {len(data)} {samples}, and at least {_FEWEST} are needed to hold some out"
+    if float(data.y.var(0).sum()) <= 1e-18 * float(data.y.square().max()):
         return "the targets do not vary, so that every symmetry holds and none helps"
     if float(data.x.var(0).sum()) == 0:
         return "the inputs do not vary"

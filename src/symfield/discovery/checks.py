@@ -22,7 +22,7 @@ import torch
 
 from symfield.discovery.dataset import Dataset
 from symfield.discovery.fits import Predictor
-from symfield.typing import Bool, Float, Tensor
+from symfield.typing import Bool, Float, Int, Tensor
 
 __all__ = ["Check", "HeldOut"]
 
@@ -102,11 +102,13 @@ class HeldOut:
         predict: the predictor f̂.
         data: samples that it was not fitted to.
         seen: training inputs, for what is covered.
+        kinds: equal for outputs that may go to one another; all may when absent.
     """
 
     predict: Predictor
     data: Dataset
     seen: Float[Tensor, "n d"]
+    kinds: Int[Tensor, " o"] | None = None
 
     @cached_property
     def variance(self) -> float:

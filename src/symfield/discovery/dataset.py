@@ -13,9 +13,12 @@ import numpy as np
 import torch
 
 from symfield import random
-from symfield.typing import Float, Generator, Tensor
+from symfield.typing import Float, Generator, Int, Tensor
 
-__all__ = ["Dataset", "dataset"]
+__all__ = ["Dataset", "dataset", "target_units", "without_copies"]
+
+_APART = 10.0  # ratio of the spreads of two targets from which on no group mixes them
+_BY_CHANCE = 10.0  # times as many equal pairs of rows as independent columns give are no chance
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ def dataset(
         ('classification', ('cat', 'dog'), [[1.0, 0.0], [0.0, 1.0]])
     """
     points, targets = _numeric(x, "inputs"), _array(y)
+    _refuse_complex(targets, "targets")
     if targets.ndim == 2 and targets.shape[1] == 1 and classes is not False:
         targets = targets[:, 0]
     if points.ndim < 2 or targets.ndim not in (1, 2) or len(points) != len(targets) or points.numel() == 0:
@@ -129,6 +133,74 @@ def dataset(
     return Dataset(points, values, "regression", x_names, y_names)
 
 
+def without_copies(data: Dataset) -> Dataset:
+    """The data set without rows that repeat another one, where repetitions are not chance.
+
+    A row that was copied, as by oversampling, lands both among the samples of a fit and among those held out, which
+    are then predicted from memory. Columns of few values repeat by chance as well, and such rows are kept: a column
+    has to tell most of the rows apart, and equal pairs have to be ten times as frequent as independent columns with the
+    same values would make them.
+
+    Args:
+        data: samples.
+
+    Returns:
+        The data set itself, or its distinct rows in the order of their first appearance.
+
+    Example:
+        >>> x = random.normal((50, 2), generator=random.generator(0), like=torch.zeros(1, dtype=torch.float64))
+        >>> len(without_copies(dataset(x.repeat(4, 1), x.prod(-1).repeat(4))))
+        50
+        >>> coins = (x > 0).repeat(4, 1)
+        >>> len(without_copies(dataset(coins, coins.sum(-1))))
+        200
+    """
+    n = len(data)
+    rows = torch.cat([data.x, data.y], dim=-1)
+    distinct, index, counts = rows.unique(dim=0, return_inverse=True, return_counts=True)
+    if len(distinct) == n:
+        return data
+    columns = [column.unique(return_counts=True)[1].double() for column in data.x.T]
+    telling = max(len(column) for column in columns) >= len(distinct) / 2
+    expected = math.prod(float((column / n).square().sum()) for column in columns) * n**2
+    if not telling or float(counts.double().square().sum()) - n <= _BY_CHANCE * expected:
+        return data
+    first = torch.full((len(distinct),), n).scatter_reduce(0, index, torch.arange(n), "amin")
+    return data.take(first.sort().values)
+
+
+def target_units(data: Dataset) -> tuple[Float[Tensor, " o"], Int[Tensor, " o"]]:
+    """A unit for every target, and its kind: targets that differ by orders of magnitude are of different kinds.
+
+    Errors are summed over targets; without units a target in millions would hide one in units. Targets of one kind
+    share a unit, so that a group may mix them.
+
+    Args:
+        data: samples.
+
+    Returns:
+        Positive units, all 1 where there is one kind or targets are classes, and labels of kinds 0, 1, …
+
+    Example:
+        >>> data = dataset([[0.0], [1.0]], [[0.0, 0.0, 0.0], [1.0, 2.0, 5000.0]])
+        >>> target_units(data)[1].tolist()
+        [1, 1, 0]
+    """
+    one, same = torch.ones(data.y.shape[1]).to(data.y), torch.zeros(data.y.shape[1], dtype=torch.int64)
+    if data.task == "classification" or len(data) < 2:
+        return one, same
+    spread = data.y.std(0)
+    size = torch.where(spread > 0, spread, spread.max())
+    order = size.argsort(descending=True)
+    leaps = size[order][:-1] > _APART * size[order][1:]
+    if not bool(leaps.any()):
+        return one, same
+    kinds = same.clone()
+    kinds[order[1:]] = leaps.cumsum(0)
+    squares = [size[kinds == kind].square().mean() for kind in range(int(kinds.max()) + 1)]
+    return torch.stack(squares).sqrt()[kinds], kinds
+
+
 def _classified(points: Tensor, targets: np.ndarray, x_names: tuple[str, ...]) -> Dataset:
     if targets.ndim != 1:
         raise ValueError(f"expected one class for every sample, shape (b,), received {targets.shape}")
@@ -141,6 +213,7 @@ def _classified(points: Tensor, targets: np.ndarray, x_names: tuple[str, ...]) -
 
 def _numeric(values: Any, what: str) -> Tensor:
     array = _array(values)
+    _refuse_complex(array, what)
     try:
         numbers = torch.from_numpy(np.array(array, dtype=np.float64, order="C"))  # a copy: data frames are read-only
     except (TypeError, ValueError) as error:
@@ -151,6 +224,13 @@ def _numeric(values: Any, what: str) -> Tensor:
         count = int((~numbers.isfinite()).sum())
         raise ValueError(f"expected finite {what}, received NaN or infinity in {count} entries; drop or impute them")
     return numbers
+
+
+def _refuse_complex(array: np.ndarray, what: str) -> None:
+    if array.dtype.kind == "c":
+        raise ValueError(
+            f"expected {what} that are real, received {array.dtype}; pass real and imaginary parts as columns"
+        )
 
 
 def _array(values: Any) -> np.ndarray:

@@ -27,14 +27,14 @@ References:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from scipy.stats import t as student
 
 from symfield import random
-from symfield.discovery.dataset import Dataset
+from symfield.discovery.dataset import Dataset, without_copies
 from symfield.discovery.elements import described, tried
 from symfield.discovery.scaling import scaling
 from symfield.groups import Representation
@@ -150,12 +150,15 @@ def examine(data: Dataset, rep_in: Representation, rep_out: Representation, *, g
         >>> yes.elements[0].contradicted, no.elements[0].contradicted
         (False, True)
     """
+    data = without_copies(data)
     n = len(data)
     if n < 2 * _PAIRS:
         raise ValueError(f"expected at least {2 * _PAIRS} samples, received {n}; too few to hold any out")
-    variance = float(data.y.var(0, unbiased=False).sum())
-    if variance <= 1e-18 * max(1.0, float(data.y.square().max())):
+    if float(data.y.var(0, unbiased=False).sum()) <= 1e-18 * float(data.y.square().max()):
         raise ValueError("expected targets that vary, received a constant; every function of the inputs would do")
+    if data.task == "regression":  # targets that the group does not mix count alike, whatever their units
+        data = replace(data, y=scaling(data.y, rep_out)(data.y))
+    variance = float(data.y.var(0, unbiased=False).sum())
     elements = tried(rep_in.group, generator=generator)
     order = random.uniform((n,), generator=generator, like=data.x).argsort()
     rows = order[: min(n, _MOST_TESTED, max(200, _MOST_EVALUATIONS // max(len(elements), 1)))]

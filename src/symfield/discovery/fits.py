@@ -2,7 +2,8 @@ r"""Smooth predictors fitted to samples: polynomials, Gaussian kernels, a small 
 
 A predictor f̂ is a function of torch tensors that autograd can differentiate, which is all that the search for a
 symmetry asks of it. Inputs keep their origin and the ratios of their scales, because linear symmetries refer to both:
-they are divided by one common number only.
+they are divided by one common number only. (Inputs far from the origin are shifted first: polynomials of a degree,
+Gaussian kernels and networks with biases are the same functions after a shift, but not the same in floating point.)
 
 *Unexplained* is the mean squared error on held-out samples over the variance of the targets: 0 for a perfect fit, 1 for
 one that knows the mean.
@@ -28,6 +29,7 @@ Predictor = Callable[[Tensor], Tensor]
 
 _RIDGES = (1e-12, 1e-9, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _EXACT = 1e-10
+_FAR = 10.0  # standard deviations of an input between its mean and the origin
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,10 @@ class Polynomial(Fitter):
 
     def _ridge_path(self, data: Dataset, ridges: Sequence[float]) -> list[Predictor]:
         """The predictors of several penalties from one spectral decomposition."""
-        scale = _scale(data.x)
+        shift = _shift(data.x)
+        scale = _scale(data.x - shift)
         monomials = _Monomials(data.x.shape[1], self.degree)
-        features = monomials(data.x / scale)
+        features = monomials((data.x - shift) / scale)
         centre, spread = features.mean(0), features.std(0).clamp_min(1e-12)
         offset = data.y.mean(0)
         z = (features - centre) / spread
@@ -121,7 +124,7 @@ class Polynomial(Fitter):
         for ridge in ridges:
             weights = vectors @ (moment / (values.clamp_min(0.0) + ridge)[:, None]) / spread[:, None]
             constant = offset - centre @ weights
-            found.append(_linear(monomials, scale, weights, constant))
+            found.append(_linear(monomials, (shift, scale), weights, constant))
         return found
 
     def __str__(self) -> str:
@@ -157,13 +160,14 @@ class Kernel(Fitter):
         width = (
             (self.width or 1.0) * math.sqrt(2) * float((data.x - data.x.mean(0)).norm(dim=-1).square().mean().sqrt())
         )
-        points, offset = data.x / width, data.y.mean(0)
+        shift, offset = _shift(data.x), data.y.mean(0)
+        points = (data.x - shift) / width
         values, vectors = torch.linalg.eigh(_gaussian(points, points))
         moment = vectors.mT @ (data.y - offset)
         found = []
         for ridge in ridges:
             weights = vectors @ (moment / (values.clamp_min(0.0) + ridge)[:, None])
-            found.append(_radial(points, width, weights, offset))
+            found.append(_radial(points, (shift, width), weights, offset))
         return found
 
     def __str__(self) -> str:
@@ -190,8 +194,9 @@ class Network(Fitter):
 
     def fits(self, data: Dataset, generator: Generator) -> Predictor:
         """The trained network, in float64."""
-        scale, offset, spread = _scale(data.x), data.y.mean(0), data.y.std(0).clamp_min(1e-12)
-        x, y = (data.x / scale).float(), ((data.y - offset) / spread).float()
+        shift, offset, spread = _shift(data.x), data.y.mean(0), data.y.std(0).clamp_min(1e-300)
+        scale = _scale(data.x - shift)
+        x, y = ((data.x - shift) / scale).float(), ((data.y - offset) / spread).float()
         sizes = (x.shape[1], self.width, self.width, y.shape[1])
         weights = []
         for fan_in, fan_out in pairwise(sizes):
@@ -206,7 +211,7 @@ class Network(Fitter):
             (_layers(x[rows], parameters) - y[rows]).square().mean().backward()
             optimiser.step()
         final = [w.detach().double() for w in parameters]
-        return lambda points: _layers(points / scale, final) * spread + offset
+        return lambda points: _layers((points - shift) / scale, final) * spread + offset
 
     def __str__(self) -> str:
         return "network with two hidden layers"
@@ -304,12 +309,14 @@ class _Monomials:
         return torch.cat(columns, dim=-1)
 
 
-def _linear(monomials: _Monomials, scale: float, weights: Tensor, constant: Tensor) -> Predictor:
-    return lambda x: monomials(x / scale) @ weights + constant
+def _linear(monomials: _Monomials, units: tuple[Tensor, float], weights: Tensor, constant: Tensor) -> Predictor:
+    shift, scale = units
+    return lambda x: monomials((x - shift) / scale) @ weights + constant
 
 
-def _radial(points: Tensor, width: float, weights: Tensor, offset: Tensor) -> Predictor:
-    return lambda x: _gaussian(x / width, points) @ weights + offset
+def _radial(points: Tensor, units: tuple[Tensor, float], weights: Tensor, offset: Tensor) -> Predictor:
+    shift, width = units
+    return lambda x: _gaussian((x - shift) / width, points) @ weights + offset
 
 
 def _gaussian(a: Tensor, b: Tensor) -> Tensor:
@@ -326,4 +333,11 @@ def _layers(x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
 
 
 def _scale(x: Float[Tensor, "b d"]) -> float:
-    return max(float(x.square().mean().sqrt()), 1e-12)
+    return max(float(x.square().mean().sqrt()), 1e-300)
+
+
+def _shift(x: Float[Tensor, "b d"]) -> Float[Tensor, " d"]:
+    """The mean of inputs that lie far from the origin, where powers would cancel to the last digits; else zero."""
+    mean = x.mean(0)
+    far = bool((mean.abs() > _FAR * x.std(0)).any())
+    return mean if far else torch.zeros_like(mean)

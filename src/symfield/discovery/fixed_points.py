@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 
 from symfield.discovery.closures import closure_of, spans
-from symfield.discovery.dataset import Dataset
+from symfield.discovery.dataset import Dataset, dataset, target_units, without_copies
 from symfield.discovery.findings import FixedPoints, Method, Problem
 from symfield.discovery.training import Training
 from symfield.discovery.training_free import TrainingFree
@@ -20,7 +23,7 @@ _PROBE = 4096
 
 
 def discover_fixed_points(
-    data: Dataset | tuple[Tensor, Tensor] | Data,
+    data: Dataset | tuple[Any, ...] | Data,
     unit: Unit | None = None,
     *,
     generator: Generator,
@@ -29,8 +32,8 @@ def discover_fixed_points(
     """The fixed subspace E^G of an unknown group G under which the data are equivariant.
 
     Args:
-        data: a :class:`~symfield.discovery.Dataset`, arrays ``(x, y)`` of shapes ``(b, d)`` and ``(b, o)``, or a stream
-            of fresh samples such as :func:`symfield.meanfield.gaussian_teacher`.
+        data: a :class:`~symfield.discovery.Dataset`, arrays or tensors ``(x, y)`` of shapes ``(b, d)`` and ``(b, o)``
+            or ``(b,)``, or a stream of fresh samples such as :func:`symfield.meanfield.gaussian_teacher`.
         unit: σ_*; for a data set ``PointwiseUnit(sigmoid, d, o)`` when absent, whose parameters are the linear maps
             from inputs to outputs, so that E^G are the equivariant ones.
         generator: source of randomness.
@@ -58,14 +61,24 @@ def discover_fixed_points(
     if method is not None and not isinstance(method, Method):
         raise TypeError(f"expected a method such as TrainingFree(), received {type(method).__name__}")
     if isinstance(data, tuple):
-        if len(data) != 2 or any(not isinstance(part, Tensor) or part.ndim != 2 for part in data):
+        if len(data) != 2:
+            raise ValueError(f"expected a pair (x, y) of inputs and targets, received {len(data)} values")
+        x, y = data
+        if not (isinstance(x, Tensor) and isinstance(y, Tensor)):
+            data = dataset(x, y)
+        elif x.ndim != 2 or y.ndim not in (1, 2) or x.is_complex() or y.is_complex():
             raise ValueError(
-                "expected tensors (x, y) of shapes (b, d) and (b, o); reshape y to (b, 1) if it is a vector"
+                "expected real tensors (x, y) of shapes (b, d) and (b, o) or (b,), received "
+                f"{tuple(x.shape)} {x.dtype} and {tuple(y.shape)} {y.dtype}"
             )
-        data = Dataset(data[0].double(), data[1].double())
+        else:
+            data = Dataset(x.detach().double(), y.detach().double().reshape(len(y), -1))
+    samples = ""  # of a stream there are as many as one likes
     if isinstance(data, Dataset):
         if len(data.x) != len(data.y):
             raise ValueError(f"expected as many targets as inputs, received {len(data.y)} and {len(data.x)}")
+        given, data = len(data), without_copies(data)
+        samples = "distinct samples" if len(data) < given else "samples"
         unit = PointwiseUnit(sigmoid, data.x.shape[1], data.y.shape[1]) if unit is None else unit
         x, y = data.x, data.y
     elif callable(data):
@@ -79,23 +92,25 @@ def discover_fixed_points(
             f"expected inputs (b, {unit.in_dim}) and targets (b, {unit.out_dim}) for {unit!r}, received "
             f"{tuple(x.shape)} and {tuple(y.shape)}"
         )
-    trouble = _trouble(x, y, unit, drawn=not isinstance(data, Dataset))
+    trouble = _trouble(x, y, unit, samples)
     if trouble:
         return FixedPoints(Subspace.full(unit.dim), 0.0, (), "cannot tell", f"cannot tell, because {trouble}", 0)
+    if isinstance(data, Dataset) and isinstance(unit, PointwiseUnit):  # its rows are the outputs' own
+        data = replace(data, y=data.y / target_units(data)[0])
     problem = Problem.of(data, unit) if isinstance(data, Dataset) else Problem(unit, data)
     if method is None:
         method = Training() if closure_of(unit) is spans else TrainingFree()
     return method.search(problem, generator=generator)
 
 
-def _trouble(x: Tensor, y: Tensor, unit: Unit, *, drawn: bool) -> str:
+def _trouble(x: Tensor, y: Tensor, unit: Unit, samples: str) -> str:
     """Why no method could tell, or nothing."""
     broken = int((~x.isfinite()).sum() + (~y.isfinite()).sum())
     if broken:
         return f"{broken} entries are NaN or infinite; drop or impute them"
     need = 2 * -(-unit.dim // unit.out_dim) + 32
-    if len(x) < need and not drawn:
-        return f"{len(x)} samples are too few for {unit.dim} parameters; give {need} or more"
+    if samples and len(x) < need:
+        return f"{len(x)} {samples} are too few for {unit.dim} parameters; give {need} or more"
     if float((y - y.mean(0)).abs().max()) <= 1e-12 * float(y.abs().max().clamp_min(1e-300)):
         return "the targets are constant"
     values = torch.linalg.eigvalsh(torch.cov((x / x.abs().max().clamp_min(1e-300)).mT).reshape(x.shape[1], -1))

@@ -12,14 +12,14 @@ enough to see one of the classes that were searched; "cannot tell" says why not.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 
 from symfield import random
 from symfield.discovery.checks import LEAST_COVER, Check, HeldOut
-from symfield.discovery.dataset import Dataset, dataset
+from symfield.discovery.dataset import Dataset, dataset, target_units, without_copies
 from symfield.discovery.fits import FITTERS, Fit, Fitter, best_fit
 from symfield.discovery.naming import named
 from symfield.discovery.permuting import Found, confirmed, group_of, search, words
@@ -36,6 +36,7 @@ Verdict = Literal["symmetry found", "no symmetry found", "cannot tell"]
 
 _FEWEST = 60
 _WORST_FIT = 0.5
+_BLIND = 0.05  # unexplained share of the variance that is worth a word
 _COLLINEAR = 1e-8
 _IGNORED = 1e-3  # of the variance: an input matters less than this, at the upper end of the interval,
 _IGNORED_UNSURE = 1e-2  # or than this when it matters less than chance explains
@@ -129,8 +130,14 @@ def discover_group(
             raise ValueError("expected a sampler beside a function, received none; pass sampler=lambda n, g: inputs")
         x = sampler(samples, generator)
         source = (x, source(x))
-    data = source if isinstance(source, Dataset) else dataset(*source)
-    return _of_data(data, signs=signs is not False, continuous=continuous, fitters=fitters, generator=generator)
+    if not isinstance(source, Dataset):
+        if not isinstance(source, tuple | list) or len(source) != 2:
+            raise ValueError(
+                "expected a Dataset, a pair (x, y) of arrays, a function or a subspace, received "
+                + (f"{len(source)} values" if isinstance(source, tuple | list) else type(source).__name__)
+            )
+        source = dataset(*source)
+    return _of_data(source, signs=signs is not False, continuous=continuous, fitters=fitters, generator=generator)
 
 
 def _of_subspace(space: Subspace, unit: Unit | None, *, signs: bool, generator: Generator) -> DiscoveredGroup:
@@ -173,18 +180,28 @@ def _distinct(images: Int[Tensor, "k n"], d: int) -> PermutationGroup:
 def _of_data(
     data: Dataset, *, signs: bool, continuous: bool, fitters: Sequence[Fitter], generator: Generator
 ) -> DiscoveredGroup:
-    refusal = _unusable(data)
+    given, data = len(data), without_copies(data)
+    refusal = _unusable(data, "distinct samples" if len(data) < given else "samples")
     if refusal:
         return DiscoveredGroup("cannot tell", refusal)
+    units, kinds = target_units(data)
+    whole, data = data, replace(data, y=data.y / units)
     train, rest = data.split(0.6, generator=generator)
     select, test = rest.split(0.5, generator=generator)
+    still = [part for part in (train, select, test) if not bool((part.y != part.y[0]).any())]
+    if still:
+        return DiscoveredGroup(
+            "cannot tell",
+            f"cannot tell, because the targets of {len(still[0])} samples drawn at random are all alike: too few "
+            "samples have another target",
+        )
     fit = best_fit(train, select, generator=generator, fitters=fitters)
     if fit is None or fit.unexplained > _WORST_FIT:
         missed = "no predictor could be fitted" if fit is None else f"the best predictor ({fit}) misses too much"
         return DiscoveredGroup(
             "cannot tell", f"cannot tell, because {missed}: give more samples or less noise", fit=fit
         )
-    proposing, judging = (HeldOut(fit.predict, part, train.x) for part in (select, test))
+    proposing, judging = (HeldOut(fit.predict, part, train.x, kinds) for part in (select, test))
     ignored = _ignored(proposing)
     halves = _halves(fit, train, generator)
     smooth = smooth_part(fit, halves, proposing, judging, generator=generator) if continuous else nothing_smooth(data)
@@ -198,20 +215,35 @@ def _of_data(
     found = None
     if bool(free.any()):
         found = search(proposing, halves, free, signs=signs, generator=generator)
-    return _concluded(data, fit, judging, ignored, smooth, found, notes, generator)
+    concluded = _concluded(whole, fit, judging, ignored, smooth, found, notes, generator)
+    return _in_units(concluded, fit, units)
 
 
-def _unusable(data: Dataset) -> str | None:
+def _in_units(found: DiscoveredGroup, fit: Fit, units: Float[Tensor, " o"]) -> DiscoveredGroup:
+    """The answer in the outputs' own units; permutations do not mix kinds, so that they stay as they are."""
+    if bool((units == 1).all()):
+        return found
+    scale = units[:, None] / units
+    return replace(
+        found,
+        output_generators=scale * found.output_generators,
+        output_algebra=scale * found.output_algebra,
+        fit=replace(fit, predict=lambda x: fit.predict(x) * units),
+    )
+
+
+def _unusable(data: Dataset, samples: str) -> str | None:
     n, d = data.x.shape
     if n < max(_FEWEST, 4 * d):
-        return f"cannot tell, because {n} samples of {d} inputs are too few; give at least {max(_FEWEST, 4 * d)}"
+        return f"cannot tell, because {n} {samples} of {d} inputs are too few; give at least {max(_FEWEST, 4 * d)}"
     varying = (data.y - data.y.mean(0)).abs().amax(0)
-    if float(varying.max()) <= 1e-12 * (1 + float(data.y.abs().max())):
+    if float(varying.max()) <= 1e-12 * float(data.y.abs().max()):
         return "cannot tell, because the targets are constant: every transformation leaves them as they are"
     centred = data.x - data.x.mean(0)
     spread = centred.square().mean(0).sqrt()
-    if float(spread.min()) <= 1e-12 * (1 + float(data.x.abs().max())):
-        constant = [name for name, s in zip(data.x_names, spread.tolist(), strict=False) if s <= 1e-12]
+    fixed = spread <= 1e-12 * data.x.abs().amax(0)
+    if bool(fixed.any()):
+        constant = [data.x_names[i] if data.x_names else f"x{i}" for i in fixed.nonzero()[:, 0].tolist()]
         return f"cannot tell, because inputs {', '.join(constant)} are constant; leave them out"
     correlation = (centred / spread).mT @ (centred / spread) / n
     smallest = float(torch.linalg.eigvalsh(correlation)[0])
@@ -293,6 +325,11 @@ def _concluded(
         notes.append(f"{found.uncovered} permutations fit but move inputs where none were seen; they are left out")
     if undecided:
         notes.append(f"{_UNDECIDED} {undecided} more permutations: what they move matters too little")
+    if names and fit.unexplained > _BLIND:
+        notes.append(
+            f"a violation in the {fit.unexplained:.0%} of the variance that the predictor does not explain would not "
+            "show"
+        )
     verdict: Verdict = "symmetry found" if names else "cannot tell" if smooth.doubt or notes_forbid(notes) else (
         "no symmetry found")  # fmt: skip
     return DiscoveredGroup(

@@ -27,7 +27,7 @@ import torch
 
 from symfield.typing import Float, Tensor
 
-__all__ = ["LieAlgebra", "closure", "lie_algebra"]
+__all__ = ["LieAlgebra", "closure", "lie_algebra", "spans"]
 
 #: Largest eigenvalue that may belong to a symmetry, relative to chance.
 LARGEST_EIGENVALUE = 0.05
@@ -167,6 +167,23 @@ def closure(basis: Float[Tensor, "k d d"]) -> float:
     brackets = ortho[:, None] @ ortho[None] - ortho[None] @ ortho[:, None]
     rows = brackets.flatten(2)
     return round(float((rows - rows @ flat.mT @ flat).norm(dim=-1).max()), 15)
+
+
+def spans(x: Float[Tensor, "b d"]) -> bool:
+    """Whether samples span their space, so that :func:`lie_algebra` takes them.
+
+    Args:
+        x: the samples.
+
+    Returns:
+        False where a direction is missing, or so faint beside the others that gradients along it are unknown.
+
+    Example:
+        >>> spans(torch.eye(2)), spans(torch.ones(3, 2))
+        (True, False)
+    """
+    values = torch.linalg.eigvalsh(_second_moments(x))
+    return bool(values[0] > _RANK * values[-1])
 
 
 class _Range(NamedTuple):

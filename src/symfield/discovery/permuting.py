@@ -145,7 +145,7 @@ def check_images(evidence: HeldOut, images: Int[Tensor, " n"], d: int, *, cover:
 
 def confirmed(
     evidence: HeldOut, images: Int[Tensor, "k n"], d: int, *, generator: Generator
-) -> tuple[Int[Tensor, "k n"], tuple[Check, ...], int]:
+) -> tuple[Int[Tensor, "m n"], tuple[Check, ...], int]:
     """The generators that hold on held-out samples, alone and in products of one another.
 
     Small violations of generators add up in products, so random elements of the group are averaged over; while they
@@ -307,6 +307,8 @@ def _outputs_of(evidence: HeldOut, inputs: Tensor, *, signs: bool) -> list[int]:
     energy = predicted.square().mean(0)[None] + y.square().mean(0)[:, None]
     cross = y.mT @ predicted / len(y)
     cost = energy - 2 * (cross.abs() if signs else cross)
+    if evidence.kinds is not None:
+        cost = cost + (evidence.kinds[:, None] != evidence.kinds[None]) * (1 + 1e6 * energy.max())
     rows, columns = linear_sum_assignment(cost.numpy())
     images = np.empty(o, dtype=np.int64)
     images[rows] = columns

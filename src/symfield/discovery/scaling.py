@@ -92,5 +92,5 @@ def scaling(values: Float[Tensor, "b d"], rep: Representation) -> Scaling:
     count = torch.zeros(int(labels.max()) + 1, dtype=torch.float64)
     total = count.index_add(0, labels, square) / count.index_add(0, labels, torch.ones_like(square))
     scale = total[labels].sqrt()
-    size = float(scale.max())
-    return Scaling(shift, torch.where(scale > 1e-9 * size, scale, torch.ones_like(scale)) if size else scale + 1)
+    size = torch.zeros_like(count).scatter_reduce(0, labels, values.abs().amax(0), "amax")[labels]
+    return Scaling(shift, torch.where(scale > 1e-12 * size, scale, torch.ones_like(scale)))

@@ -17,7 +17,7 @@ from symfield.discovery.checks import Check, HeldOut
 from symfield.discovery.classical import Block, classified
 from symfield.discovery.dataset import Dataset
 from symfield.discovery.fits import Fit, Polynomial, Predictor
-from symfield.discovery.lie import LieAlgebra, closure, lie_algebra
+from symfield.discovery.lie import LieAlgebra, closure, lie_algebra, spans
 from symfield.groups import DirectProduct, Group, Orthogonal, SpecialOrthogonal
 from symfield.typing import Bool, Float, Generator, Tensor
 
@@ -105,9 +105,17 @@ def smooth_part(
             data, "a linear function is symmetric in many trivial ways; only permutations were searched"
         )
     x = proposing.seen[:_SAMPLES]
+    unit = x.square().mean(0).sqrt()  # columns of a table may differ by orders of magnitude
+    if not spans(x / unit):
+        return nothing_smooth(
+            data,
+            "seen from the origin the inputs are nearly collinear, so that gradients across them are unknown and no "
+            "continuous symmetry was searched: centre the inputs",
+            doubt=True,
+        )
     jacobians, values = _derivatives(fit.predict, x, o)
-    others = [_derivatives(half, x, o) for half in halves]
-    algebra = lie_algebra(jacobians, x, values if o > 1 else None, halves=others)
+    others = [(jac * unit, f) for jac, f in (_derivatives(half, x, o) for half in halves)]
+    algebra = lie_algebra(jacobians * unit, x / unit, values if o > 1 else None, halves=others)
     largest = float(algebra.eigenvalues[len(algebra) - 1]) if len(algebra) else 0.0
     if not algebra.clear:
         return nothing_smooth(
@@ -117,6 +125,8 @@ def smooth_part(
         return nothing_smooth(data)
     if closure(algebra.inputs) > _NOT_CLOSED:
         return nothing_smooth(data, "candidates for a Lie algebra do not close under brackets", doubt=True)
+    still = torch.linalg.qr(unit[:, None] * algebra.ignored)[0]
+    algebra = replace(algebra, inputs=unit[:, None] * algebra.inputs / unit, ignored=still)
     blocks = _blocks(algebra, x)
     exact = _exact(algebra, blocks)
     share = _LARGEST_SHARE if all(block.known for block in blocks) else _LARGEST_SHARE_UNKNOWN

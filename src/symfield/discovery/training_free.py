@@ -98,6 +98,12 @@ class TrainingFree:
         order = random.uniform((len(x),), generator=generator, like=like).argsort()
         cut = len(x) // 2
         halves = [(x[rows], y[rows]) for rows in (order[:cut], order[cut:])]
+        if any(not bool((part != part[0]).any()) for _, part in halves):
+            reason = (
+                "cannot tell, because the targets of half of the samples, drawn at random, are all alike: too few "
+                "samples have another target"
+            )
+            return FixedPoints(Subspace.full(unit.dim), 0.0, (), "cannot tell", reason, 0)
         share, error = explained_share(*halves)
         if not share > 3 * error:
             reason = (
