@@ -172,8 +172,11 @@ def total(inference: Inference, node: Node, x: Value, dim: Any = None, keepdim: 
 def vector_norm(
     inference: Inference, node: Node, x: Value, order: Any = 2, dim: Any = None, keepdim: bool = False, **kwargs: Any
 ) -> Value:
-    """The Euclidean norm allows orthogonal maps, others permutations and signs."""
+    """The Euclidean norm allows orthogonal maps, others permutations and signs; that of order 0 counts."""
     dims = dims_of(dim, len(x.axes))
+    if number(order) == 0:
+        inference.rigid(*x.axes)
+        return reduce(inference, node, x, dims, keepdim)
     for d, axis in enumerate(x.axes):
         if d in dims and number(order) in {None, 2.0}:
             inference.norm(axis)
@@ -203,7 +206,7 @@ def extreme(inference: Inference, node: Node, x: Value, dim: Any = None, keepdim
     if not (node.shape and isinstance(node.shape[0], tuple)):
         return out
     inference.fix(x.axes[dims[0]], f"single entries are taken by {inference.place(node)}")
-    return [out, inference.fixed_value(out.shape, "places of extreme entries")]
+    return [out, _places(inference, out.axes)]
 
 
 @rule("var", "std", "var_mean", "std_mean", "logsumexp", "prod", "any", "all", "argmax", "argmin")
@@ -215,6 +218,8 @@ def reduction(inference: Inference, node: Node, x: Value, dim: Any = None, *args
     out = reduce(inference, node, x, dims, keepdim)
     if node.op in {"argmax", "argmin"} and len(dims) == 1:
         out.points = x.axes[dims[0]]
+    elif node.op in {"argmax", "argmin"}:
+        inference.freeze(x, dims, f"entries are numbered one after the other by {inference.place(node)}")
     return [out, Value(list(out.axes))] if node.op.endswith("_mean") else out
 
 
@@ -246,4 +251,13 @@ def pooling(inference: Inference, node: Node, x: Value, *args: Any, **kwargs: An
             inference.signs((axis, 1))
     positions = [inference.fixed_axis(n, "positions") for n in shape[kept:]]
     value = Value([*x.axes[:kept], *positions])
-    return [value, inference.fixed_value(shape, "places of extreme entries")] if several else value
+    return [value, _places(inference, value.axes)] if several else value
+
+
+def _places(inference: Inference, axes: Sequence[Axis]) -> Value:
+    """Integers that say where extreme entries were: they are permuted with these, and keep their values."""
+    found = [axis.sibling() for axis in axes]
+    for axis, other in zip(found, axes, strict=True):
+        inference.units(axis, other)
+    inference.rigid(*found)
+    return Value(found)

@@ -78,6 +78,11 @@ def _enumerated(inference: Inference, whole: Axis, sizes: Sequence[int], at: int
     rest = prod(after)
     outer = inference.factor(whole, [*before, count * rest]) if before else [whole]
     slices = outer[-1].cut([rest] * count)
+    if rest == 1:  # what is left of such a slice has no axis for a scale of its own
+        inference.rigid(*slices)
+        inference.note(
+            "interleaved entries that are told apart share their scales and signs; those of one alone are not returned"
+        )
     return [[*outer[:-1], *(inference.factor(part, after) if after else [])] for part in slices]
 
 
@@ -166,6 +171,7 @@ def squeeze(inference: Inference, node: Node, x: Any, dim: Any = None) -> Any:
     gone = [d for d in dims_of(dim, len(x.shape)) if x.shape[d] == 1]
     if isinstance(x, Enumerated):
         inner = [d if d < x.dim else d - 1 for d in gone if d != x.dim]
+        inference.rigid(*(part.axes[d] for part in x.parts for d in inner))
         parts = [Value([a for d, a in enumerate(part.axes) if d not in inner], known=part.known) for part in x.parts]
         return Enumerated(x.dim - sum(d < x.dim for d in gone), parts)
     for d in gone:
