@@ -14,6 +14,7 @@ import torch
 from tests.weightspace.test_zoo import groups
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
 
 from symfield.weightspace import derive, symmetries, trace
 
@@ -87,6 +88,37 @@ CASES: list[tuple[str, Callable[[], nn.Module], tuple[tuple[int, ...], ...], dic
      lambda: Written(lambda m, x, h: m.two(m.core(x, m.one(h).repeat(2, 1, 1))[0]), core=nn.GRU(3, 5, 2),
                      one=nn.Linear(3, 5), two=nn.Linear(5, 2)),
      ((4, 2, 3), (2, 3)), {"permutation": ["S_5"], "sign": ["Z2^5"]}),
+    # Even functions lose the sign of what enters.
+    ("magnitudes", two_layers(torch.abs), (ROWS,), {"permutation": ["S_6"], "scale": ["R+^6"], "sign": ["Z2^6"]}),
+    ("waves", two_layers(lambda h: torch.cat([h.sin(), h.cos()], -1), 6, 12), (ROWS,),
+     {"permutation": ["S_6"], "sign": ["Z2^6"]}),
+    # Sums and products in one operator are what they are in several.
+    ("a mean of two", lambda: Written(lambda m, x: m.two(torch.lerp(m.one(x).tanh(), m.other(x).tanh(), 0.3)),
+                                      one=nn.Linear(5, 6), other=nn.Linear(5, 6), two=nn.Linear(6, 2)),
+     (ROWS,), {"permutation": ["S_6"], "sign": ["Z2^6"]}),
+    ("a sum and a product", lambda: Written(lambda m, x: m.two(torch.addcmul(m.one(x), m.other(x), m.more(x))),
+                                            one=nn.Linear(5, 6), other=nn.Linear(5, 6), more=nn.Linear(5, 6),
+                                            two=nn.Linear(6, 2)),
+     (ROWS,), {"permutation": ["S_6"], "scale": ["R+^6"] * 2, "sign": ["Z2^6"] * 2}),
+    # Copies of one number along an axis are a number: what is divided by its norm may be turned.
+    ("unit vectors", two_layers(lambda h: F.normalize(h, dim=-1)), (ROWS,), {"orthogonal": ["O(6)"]}),
+    ("a gate of copies", two_layers(lambda h: h * h.square().sum(-1, keepdim=True).sigmoid().expand_as(h)), (ROWS,),
+     {"orthogonal": ["O(6)"]}),
+    ("copies times copies",
+     two_layers(lambda h: h.relu() + h.amax(-1, True).expand_as(h) * h.amin(-1, True).expand_as(h)), (ROWS,),
+     {"permutation": ["S_6"]}),
+    ("slopes of copies", lambda: Written(lambda m, x: m.two(m.one(x) * m.slope(x[:, :1].expand(-1, 6))),
+                                         one=nn.Linear(5, 6), slope=nn.PReLU(6), two=nn.Linear(6, 2)),
+     (ROWS,), {"permutation": ["S_6"], "scale": ["R+^6"], "sign": ["Z2^6"]}),
+    # Row by row, w = g v / |v|: v has a scale of its own, and a sign together with g.
+    ("weight norm",
+     lambda: nn.Sequential(weight_norm(nn.Linear(5, 6)), nn.ReLU(), weight_norm(nn.Linear(6, 2))),
+     (ROWS,), {"permutation": ["S_6"], "scale": ["R+^2", "R+^6"], "sign": ["Z2^2", "Z2^6"]}),
+    ("weight norm of kernels",
+     lambda: nn.Sequential(weight_norm(nn.Conv1d(3, 4, 2)), nn.Tanh(), nn.Conv1d(4, 2, 1)),
+     ((2, 3, 6),), {"permutation": ["S_4"], "scale": ["R+^4"], "sign": ["Z2^4"] * 2}),
+    ("weight norm of a turned stream", lambda: nn.Sequential(nn.Linear(5, 6), weight_norm(nn.Linear(6, 2))),
+     (ROWS,), {"orthogonal": ["O(6)"], "scale": ["R+^2"], "sign": ["Z2^2"]}),
 ]  # fmt: skip
 
 
@@ -117,3 +149,26 @@ def test_the_rules_alone_give_the_group_found_by_hand(build, shapes, expected):
     assert derived.report.unknown == ()
     assert symmetries(model, example).report.rejected == ()
     assert changes(model, derived, example) < 1e-12
+
+
+@pytest.mark.parametrize("computed", [True, False])
+def test_rotations_past_a_computed_gain_are_missing_and_the_report_says_so(computed):
+    def forward(m: Any, x: Tensor) -> Tensor:
+        return m.two(F.rms_norm(m.one(x), (6,), 1 + m.gain.weight if computed else m.gain.weight, 1e-6))
+
+    model = Written(forward, one=nn.Linear(5, 6), gain=nn.RMSNorm(6), two=nn.Linear(6, 2))
+    found = symmetries(model, torch.randn(4, 5))
+    assert any(factor.group == "O(6)" for factor in found.factors) is not computed
+    assert any("a gain that is computed" in note for note in found.report.notes) is computed
+
+
+def test_stacked_values_stay_as_they_are_where_they_are_used_again():
+    def forward(m: Any, x: Tensor) -> Tensor:
+        h, k = m.one(x).relu(), m.other(x).relu()
+        first, second = torch.stack([h, k], 1).unsqueeze(-1).unbind(1)
+        return m.two(first.squeeze(-1) * second.squeeze(-1) + h + k)
+
+    model = Written(forward, one=nn.Linear(5, 6), other=nn.Linear(5, 6), two=nn.Linear(6, 2))
+    found = derive(trace(model, torch.randn(4, 5)))
+    assert found.report.unknown == ()
+    assert groups(found) == {"permutation": ["S_6"]}

@@ -7,7 +7,7 @@ from typing import Any
 
 from symfield.weightspace.graph import Node
 from symfield.weightspace.inference import Inference, Value
-from symfield.weightspace.rulebook import dims_of, number, pointwise, reduce, rule
+from symfield.weightspace.rulebook import absolute, dims_of, number, pointwise, reduce, rule
 from symfield.weightspace.spaces import Axis
 
 __all__: list[str] = []
@@ -67,9 +67,32 @@ def rms_norm(
     axes = list(x.axes)
     for i, axis in enumerate(axes[first:]):
         inference.norm(axis)
+        if weight is not None and not weight.tensor:
+            inference.constraints.computed.append(axis)
         if weight is not None:
             axes[first + i] = inference.gain(axis, weight.axes[i], weight.tensor)
     return [Value(axes), None] if node.op.startswith("_") else Value(axes)
+
+
+@rule("_weight_norm")
+def weight_norm(inference: Inference, node: Node, v: Value, g: Value, dim: int = 0) -> Value:
+    """w = g v / |v|, row by row: scales of v are lost, signs of v and of g undo each other, g scales w."""
+    dims = [d for d in range(len(v.axes)) if dim == -1 or d != dim % len(v.axes)]
+    rows = [d for d in range(len(v.axes)) if d not in dims]
+    inference.independent([v.axes[d] for d in rows], [v.axes[d] for d in dims])
+    axes = list(v.axes)
+    for d in dims:
+        inference.norm(v.axes[d])
+    for d, axis in enumerate(g.axes):
+        if d in rows:
+            axes[d] = axis.sibling()
+            inference.units(axis, v.axes[d])
+            inference.units(axis, axes[d])
+            inference.scales((axes[d], 1), (axis, -1))
+            inference.signs((axes[d], 1), (axis, -1), (v.axes[d], -1))
+        else:
+            inference.rigid(axis)
+    return Value(axes)
 
 
 @rule("batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "instance_norm")
@@ -183,14 +206,7 @@ def vector_norm(
         elif d in dims:
             inference.scales((axis, 1))
     out = reduce(inference, node, x, dims, keepdim)
-    return Value([_absolute(inference, axis) if axis in x.axes else axis for axis in out.axes])
-
-
-def _absolute(inference: Inference, axis: Axis) -> Axis:
-    out = axis.sibling()
-    inference.scales((out, 1), (axis, -1))
-    inference.signs((out, 1))
-    return out
+    return Value([absolute(inference, axis) if axis in x.axes else axis for axis in out.axes])
 
 
 @rule("amax", "amin", "max", "min", "max.dim", "min.dim")

@@ -155,9 +155,12 @@ def unsqueeze(inference: Inference, node: Node, x: Any, dim: int) -> Any:
     if isinstance(x, Enumerated):
         at = dim % (len(x.shape) + 1)
         inner = at if at <= x.dim else at - 1
-        for part in x.parts:
-            part.axes.insert(inner, inference.fixed_axis(1, "size 1"))
-        return Enumerated(x.dim + (at <= x.dim), x.parts)
+        parts = []
+        for part in x.parts:  # parts may be used elsewhere as they are
+            axes = list(part.axes)
+            axes.insert(inner, inference.fixed_axis(1, "size 1"))
+            parts.append(Value(axes, known=part.known))
+        return Enumerated(x.dim + (at <= x.dim), parts)
     axes = list(x.axes)
     axes.insert(dim % (len(axes) + 1), inference.fixed_axis(1, "size 1"))
     return Value(axes, known=x.known, points=x.points)
@@ -184,18 +187,20 @@ def expand(inference: Inference, node: Node, x: Any, *args: Any, **kwargs: Any) 
     """Copies along new axes: permutations of the copies change nothing."""
     if isinstance(x, Uniform):
         return Uniform(node.shape, x.fill)
-    axes = []
+    axes, copies = [], set()
     for dim, size in enumerate(node.shape):
         place = dim - len(node.shape) + len(x.axes)
         axis = x.axes[place] if place >= 0 else None
         if axis is not None and axis.size == size:
             axes.append(axis)
+            copies |= {dim} if place in x.copies else set()
             continue
         if axis is not None:
             inference.rigid(axis)
         axes.append(Axis.fresh(size))
         inference.rigid(axes[-1])
-    return Value(axes, known=x.known)
+        copies.add(dim)
+    return Value(axes, known=x.known, copies=frozenset(copies))
 
 
 @rule("repeat", "tile", "repeat_interleave", on_data=True, uniform=True)
