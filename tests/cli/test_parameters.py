@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from symfield import random
 from symfield.weightspace import symmetries
@@ -162,6 +163,110 @@ def test_a_checkpoint_that_does_not_fit_is_one_line_that_names_the_tensor(symfie
 )
 def test_requests_that_cannot_be_met_are_one_line(symfield, model, words, message):
     Path("bad.json").write_text(json.dumps({"0.bias": ["P", "Q"]}))
+    found = symfield(*words)
+    assert found.exit_code == 2, found.output
+    assert message in one_line(found)
+
+
+TIED = """
+import torch
+from torch import nn
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.into, self.up, self.down = nn.Embedding(9, 6), nn.Linear(6, 8), nn.Linear(8, 6)
+        self.out = nn.Linear(6, 9, bias=False)
+        self.out.weight = self.into.weight
+
+    def forward(self, tokens):
+        return self.out(self.down(self.up(self.into(tokens)).relu()))
+
+def tied():
+    torch.manual_seed(0)
+    return Tied(), torch.arange(9)[None]
+
+def spoiled():
+    model, example = tied()
+    with torch.no_grad():
+        model.up.bias[0] = float("nan")
+    return model, example
+
+def masked():
+    class Masked(nn.Linear):
+        def forward(self, x):
+            return torch.cat([super().forward(x), torch.full((x.shape[0], 1), -torch.inf)], -1)
+
+    torch.manual_seed(0)
+    return Masked(4, 3), torch.randn(2, 4)
+
+def loud():
+    raise RuntimeError("one\\ntwo")
+"""
+
+
+@pytest.fixture
+def tied(tmp_path, monkeypatch):
+    """Four checkpoints of a tied model: with one of the names, with equal copies, with copies that differ, in half."""
+    (tmp_path / "my_tied.py").write_text(TIED)
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, object] = {}
+    exec(TIED, found)
+    whole = {name: tensor.clone() for name, tensor in found["tied"]()[0].state_dict().items()}
+    torch.save({name: tensor for name, tensor in whole.items() if name != "out.weight"}, "one.pt")
+    torch.save(whole, "copies.pt")
+    torch.save({**whole, "out.weight": whole["out.weight"] + 1}, "apart.pt")
+    torch.save({name: tensor.half() for name, tensor in whole.items()}, "half.pt")
+    return "my_tied.py:tied"
+
+
+@pytest.mark.parametrize("other", ["one.pt", "copies.pt", "half.pt"])
+def test_of_tied_tensors_one_is_enough_and_copies_may_be_of_another_precision(symfield, tied, other):
+    for first in ("one.pt", "copies.pt"):
+        same = symfield("check", tied, "--checkpoint", first, "--same-as", other)
+        assert (same.exit_code, "outputs agree" in same.stdout) == (0, True), same.output
+    moved = symfield("align", "one.pt", other, "--model", tied, "--out", "m.pt")
+    assert moved.exit_code == 0, moved.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check", "my_tied.py:tied", "--checkpoint", "copies.pt", "--same-as", "apart.pt"],
+        ["symmetries", "my_tied.py:tied", "--checkpoint", "apart.pt"],
+        ["align", "copies.pt", "apart.pt", "--model", "my_tied.py:tied", "--out", "m.pt"],
+    ],
+)
+def test_tied_tensors_that_differ_are_refused_and_none_is_chosen_silently(symfield, tied, words):
+    found = symfield(*words)
+    assert found.exit_code == 2, found.output
+    assert "tensors 'into.weight' and 'out.weight' differ, but Tied ties them" in one_line(found)
+    assert not Path("m.pt").exists()
+
+
+def test_outputs_that_are_not_finite_are_compared_where_they_are(symfield, tied):
+    torch.manual_seed(0)
+    params = nn.Linear(4, 3).state_dict()
+    torch.save(params, "a.pt")
+    torch.save({**params, "bias": params["bias"] + 1}, "b.pt")
+    same = symfield("check", "my_tied.py:masked", "--checkpoint", "a.pt", "--same-as", "a.pt")
+    assert (same.exit_code, "outputs agree" in same.stdout) == (0, True), same.output
+    other = symfield("check", "my_tied.py:masked", "--checkpoint", "a.pt", "--same-as", "b.pt")
+    assert (other.exit_code, "outputs differ" in other.stdout) == (1, True), other.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["symmetries", "my_tied.py:spoiled"], "tensor 'up.bias' holds NaN; repair or retrain the model"),
+        (["check", "my_tied.py:spoiled"], "tensor 'up.bias' holds NaN; repair or retrain the model"),
+        (["symmetries", "my_tied.py:loud"], "RuntimeError: one two"),
+        (["symmetries", "my_tied.py:masked", "--example", "0x4"], "the outputs of the model have no entries"),
+        (["check", "my_tied.py:masked", "--axes", "numbers.json"], "name of a permutation"),
+    ],
+)
+def test_models_and_examples_that_say_nothing_are_one_line(symfield, tied, words, message):
+    Path("numbers.json").write_text(json.dumps({"weight": [1, None]}))
     found = symfield(*words)
     assert found.exit_code == 2, found.output
     assert message in one_line(found)

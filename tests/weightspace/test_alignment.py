@@ -23,6 +23,7 @@ from symfield.weightspace import (
     sinkhorn,
     symmetries,
 )
+from symfield.weightspace.alignment import _require_kinds
 from symfield.weightspace.matching_polytope import Relaxation, bilinear
 
 DIM, OUT = 5, 3
@@ -142,6 +143,20 @@ def test_wrong_input_is_named():
     with pytest.raises(TypeError, match=r"second model: tensor 'down' is torch\.int64"):
         align(good, {**good, "down": torch.ones(2, 4, dtype=torch.int64)}, symmetry)
     align({**good, "count": torch.ones(1, dtype=torch.int64)}, {**good, "count": torch.ones(1).long()}, symmetry)
+
+
+def test_classes_words_and_modules_are_refused_with_what_to_pass():
+    symmetry = tiny()
+    good = {name: torch.ones(shape) for name, shape in symmetry.shapes.items()}
+    with pytest.raises(TypeError, match=r"such as WeightMatching\(\) or FrankWolfe\(\), received the class Weight"):
+        align(good, good, symmetry, method=WeightMatching)
+    model, models = nn.Linear(3, 2), {"first": good, "second": good}  # what the type checker of the tests lets not pass
+    with pytest.raises(TypeError, match="received 'weights'"):
+        _require_kinds(symmetry, "weights", models)
+    with pytest.raises(TypeError, match=r"second model: expected tensors by name, received Linear; pass model\.state"):
+        _require_kinds(symmetry, None, {**models, "second": model})
+    with pytest.raises(TypeError, match="expected a ParameterSymmetry, received Linear"):
+        _require_kinds(model, None, models)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

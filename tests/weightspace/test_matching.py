@@ -356,3 +356,32 @@ def test_a_transformer_moved_by_all_its_symmetries_is_brought_back(norm, generat
     words = torch.tensor([[3, 1, 4, 1, 5, 9]])
     outputs = [torch.func.functional_call(model, p, (words,)) for p in (other, found.params)]
     torch.testing.assert_close(*outputs, rtol=1e-6, atol=1e-6)
+
+
+class Attending(nn.Module):
+    """Attention between linear maps: general matrices on all sides, which independent models drive to be singular."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.out = nn.Linear(5, 8), nn.Linear(8, 2)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True, add_bias_kv=True, add_zero_attn=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.into(x)
+        return self.out(self.attention(x, x, x)[0])
+
+
+def test_independent_models_with_general_matrices_keep_their_function_in_single_precision():
+    models = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        models.append(Attending().eval())
+    x = torch.randn(2, 4, 5)
+    symmetry = symmetries(models[0], x)
+    found = align(models[0].state_dict(), models[1].state_dict(), symmetry)
+    general = [factor.name for factor in symmetry.factors if isinstance(factor, GeneralLinear)]
+    assert max(torch.linalg.cond(found.element[name]).max().item() for name in general) < 1e3
+    with torch.no_grad():
+        before, after = models[1](x), torch.func.functional_call(models[1], found.params, (x,))
+    assert (before - after).norm() < 1e-5 * before.norm()
+    assert found.after.squared_distance < 0.5 * found.before.squared_distance

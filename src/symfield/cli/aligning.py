@@ -22,8 +22,8 @@ from rich.text import Text
 from torch import nn
 
 from symfield import random
-from symfield.cli.models import CheckpointError, ModelError, load_checkpoint, save_checkpoint
-from symfield.cli.parameters import _SAME, _by_hand, _derived, model_and_example, require_fitting
+from symfield.cli.models import CheckpointError, ModelError, save_checkpoint
+from symfield.cli.parameters import _SAME, _by_hand, _derived, fitting_checkpoint, model_and_example
 from symfield.typing import Generator, Params, Tensor
 from symfield.weightspace import (
     ActivationMatching,
@@ -114,7 +114,7 @@ def align_checkpoints(request: Request) -> int:
     net, example = model_and_example(request.model, request.examples, request.seed)
     if request.inputs is not None:
         example = _held_inputs(request.inputs)
-    a, b = (_fitting(net, path) for path in (request.first, request.second))
+    a, b = (fitting_checkpoint(net, path) for path in (request.first, request.second))
     method = _method(request, net, (a, b), example)
     net.load_state_dict(a)
     symmetry = _derived(net, example) if request.axes is None else _by_hand(net, request.axes)
@@ -161,12 +161,6 @@ def _require_separate(request: Request) -> None:
             raise CheckpointError(f"{path} cannot be written; expected a file in a folder, .safetensors or .pt")
     if len({path.resolve() for path in written}) < len(written):
         raise CheckpointError(f"--out and --aligned are both {request.out}; give two files")
-
-
-def _fitting(net: nn.Module, path: Path) -> Params:
-    params = load_checkpoint(path)
-    require_fitting(net, params, str(path))
-    return params
 
 
 def _held_inputs(path: Path) -> Any:

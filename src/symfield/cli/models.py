@@ -21,6 +21,7 @@ from symfield.typing import Generator, Params, Tensor
 __all__ = ["CheckpointError", "ModelError", "load_checkpoint", "load_model", "parse_example", "save_checkpoint"]
 
 _EXAMPLE = re.compile(r"(?:(\w+)=)?(\d+(?:x\d+)*)(?::(\w+)(?:<(\d+))?)?")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _DTYPES = {
     "float32": torch.float32, "float64": torch.float64, "int": torch.int64, "int64": torch.int64, "int32": torch.int32,
     "bool": torch.bool,
@@ -70,7 +71,8 @@ def load_model(words: str, generator: Generator) -> tuple[nn.Module, Any]:
         try:
             made = made()
         except Exception as error:
-            raise ModelError(f"{words} could not be called: {type(error).__name__}: {error}") from error
+            why = " ".join(str(error).split())
+            raise ModelError(f"{words} could not be called: {type(error).__name__}: {why}") from error
     model, example = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(model, nn.Module):
         raise ModelError(
@@ -161,7 +163,7 @@ def load_checkpoint(path: Path) -> Params:
     except CheckpointError:
         raise
     except Exception as error:
-        words = " ".join(str(error).split())[:200]
+        words = " ".join(_COLOURS.sub("", str(error)).split())[:200]
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {type(error).__name__}: {words}") from error
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from rich.box import SIMPLE_HEAD
@@ -22,16 +22,17 @@ from symfield.weightspace import (
     Folded,
     ParameterSymmetry,
     Report,
-    Untraceable,
     certify,
     fold_norms,
     from_axes,
     symmetries,
 )
 
-__all__ = ["check_model", "derive_symmetries", "model_and_example", "require_fitting"]
+__all__ = ["check_model", "derive_symmetries", "fitting_checkpoint", "model_and_example", "require_fitting"]
 
 _SAME = 1e-4
+
+_T = TypeVar("_T")
 
 
 def derive_symmetries(
@@ -97,17 +98,19 @@ def check_model(
     console = Console()
     failed = False
     if same_as is not None:
-        difference = _difference(net, example, load_checkpoint(same_as), str(same_as))
-        failed = difference > _SAME
+        difference, tolerance = _difference(net, example, fitting_checkpoint(net, same_as))
+        failed = difference > tolerance
         words = "differ" if failed else "agree"
-        console.print(f"outputs {words}: relative difference {difference:.1e} (tolerance {_SAME:.0e})", highlight=False)
+        console.print(
+            f"outputs {words}: relative difference {difference:.1e} (tolerance {tolerance:.0e})", highlight=False
+        )
         if axes is None:
             return int(failed)
     symmetry = _derived(net, example) if axes is None else _by_hand(net, axes)
     if axes is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a table that is wrong is no internal error
-            symmetry = certify(net, example, symmetry, generator=random.generator(seed))
+            symmetry = _made(lambda: certify(net, example, symmetry, generator=random.generator(seed)))
     report: Report = symmetry.report
     console.print(_checks_table(report, title=f"{type(net).__name__}, {'derived' if axes is None else axes}"))
     return int(failed or bool(report.rejected))
@@ -141,10 +144,40 @@ def model_and_example(
             "or let the function return a pair (model, example)"
         )
     if checkpoint is not None:
-        params = load_checkpoint(checkpoint)
-        require_fitting(net, params, str(checkpoint))
-        net.load_state_dict(params)
+        net.load_state_dict(fitting_checkpoint(net, checkpoint))
     return net, example
+
+
+def fitting_checkpoint(model: nn.Module, path: Path) -> Params:
+    """Parameters and buffers from a file that belongs to a model.
+
+    Args:
+        model: the model.
+        path: as in :func:`load_checkpoint`; of tied tensors one is enough, as in files that must not share memory.
+
+    Returns:
+        All tensors of the model by name.
+
+    Raises:
+        CheckpointError: if the file cannot be read or does not belong to the model.
+    """
+    params = load_checkpoint(path)
+    groups: dict[str, list[str]] = {}
+    for name, first in _tied(model).items():
+        groups.setdefault(first, [first]).append(name)
+    for names in groups.values():
+        held = next((params[name] for name in names if name in params), None)
+        params |= {} if held is None else {name: held for name in names if name not in params}
+    require_fitting(model, params, str(path))
+    return params
+
+
+def _tied(model: nn.Module) -> dict[str, str]:
+    """Other names of tensors that have several, each to the first."""
+    first: dict[int, str] = {}
+    state = model.state_dict(keep_vars=True)
+    names = {name: first.setdefault(id(tensor), name) for name, tensor in state.items()}
+    return {name: other for name, other in names.items() if name != other}
 
 
 def require_fitting(model: nn.Module, params: Mapping[str, Tensor], name: str) -> None:
@@ -156,7 +189,8 @@ def require_fitting(model: nn.Module, params: Mapping[str, Tensor], name: str) -
         name: how the checkpoint is called in the message.
 
     Raises:
-        CheckpointError: naming the first tensor that is missing, unknown, of another shape or not finite.
+        CheckpointError: naming the first tensor that is missing, unknown, of another shape, not finite, or different
+            from one to which the model ties it.
     """
     expected = model.state_dict()
     for key, tensor in expected.items():
@@ -173,20 +207,28 @@ def require_fitting(model: nn.Module, params: Mapping[str, Tensor], name: str) -
     for key in params:
         if key not in expected:
             raise CheckpointError(f"{name}: tensor {key!r} is not part of {type(model).__name__}; remove it")
+    for key, first in _tied(model).items():
+        if not torch.equal(params[key], params[first]):
+            raise CheckpointError(
+                f"{name}: tensors {first!r} and {key!r} differ, but {type(model).__name__} ties them; "
+                "give a model that does not"
+            )
 
 
 def _derived(model: nn.Module, example: Any) -> ParameterSymmetry:
-    try:
-        return symmetries(model, example)
-    except Untraceable as error:
-        raise ModelError(" ".join(str(error).split())) from error
+    return _made(lambda: symmetries(model, example))
 
 
 def _folded(model: nn.Module, example: Any) -> Folded:
+    return _made(lambda: fold_norms(model, example))
+
+
+def _made(make: Callable[[], _T]) -> _T:
+    """What is wrong with a model or its example, in one line."""
     try:
-        return fold_norms(model, example)
-    except Untraceable as error:
-        raise ModelError(" ".join(str(error).split())) from error
+        return make()
+    except ValueError as error:  # Untraceable is one
+        raise ModelError(" ".join(str(error).replace(", or pass certificate=False", "").split())) from error
 
 
 def _folding_as_dict(folded: Folded) -> dict[str, Any]:
@@ -205,7 +247,10 @@ def _by_hand(model: nn.Module, path: Path) -> ParameterSymmetry:
         axes = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(axes, dict) or not all(isinstance(names, list) for names in axes.values()):
+    words = str | None
+    if not isinstance(axes, dict) or not all(
+        isinstance(names, list) and all(isinstance(name, words) for name in names) for names in axes.values()
+    ):
         raise ModelError(f'{path}: expected {{"tensor": ["name of a permutation" or null for each axis]}}')
     try:
         return from_axes(axes, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})
@@ -213,22 +258,29 @@ def _by_hand(model: nn.Module, path: Path) -> ParameterSymmetry:
         raise ModelError(f"{path}: {error.args[0]}") from error
 
 
-def _difference(model: nn.Module, example: Any, params: Params, name: str) -> float:
-    """Largest relative difference of an output."""
+def _difference(model: nn.Module, example: Any, params: Params) -> tuple[float, float]:
+    """Largest relative difference of an output, and what round-off explains."""
     from torch.utils import _pytree as pytree
 
+    from symfield.weightspace.certify import _relative
     from symfield.weightspace.tracing import arguments
 
-    require_fitting(model, params, name)
     args, kwargs = arguments(example)
+    own = model.state_dict()
+    others = _tied(model)
 
     def outputs(tensors: Mapping[str, Tensor]) -> list[Tensor]:
+        given = {name: tensor.to(own[name].dtype) for name, tensor in tensors.items() if name not in others}
         with torch.no_grad():
-            result = torch.func.functional_call(model, dict(tensors), args, kwargs)
+            result = torch.func.functional_call(model, given, args, kwargs)
         return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
 
-    pairs = zip(outputs(model.state_dict()), outputs(params), strict=True)
-    return max((float((a - b).norm() / a.norm().clamp_min(1e-30)) for a, b in pairs), default=0.0)
+    mine, theirs = outputs(own), outputs(params)
+    if not any(bool(output.isfinite().any()) for output in mine):
+        raise ModelError("the outputs of the model hold no finite number on the example; check the example")
+    eps = max((torch.finfo(x.dtype).eps for x in (*own.values(), *params.values()) if x.is_floating_point()), default=0)
+    worst = max(_relative(b, a) for a, b in zip(mine, theirs, strict=True))
+    return worst, max(_SAME, 10 * eps)
 
 
 def _factors_table(found: ParameterSymmetry, *, title: str) -> Table:

@@ -87,7 +87,7 @@ def align(
     Raises:
         KeyError: if a tensor is missing or unknown.
         ValueError: if shapes differ from the architecture's, or a tensor holds NaN or infinity.
-        TypeError: if a tensor that the symmetry moves is not of a floating dtype.
+        TypeError: if a tensor that the symmetry moves is not of a floating dtype, or an argument of another kind.
 
     Example:
         >>> from symfield.weightspace import from_axes
@@ -98,6 +98,7 @@ def align(
         >>> found.before.squared_distance, found.after.squared_distance, found.element["p"].tolist()
         (34.5, 0.0, [1, 2, 0])
     """
+    _require_kinds(symmetry, method, {"first": params_a, "second": params_b})
     a, b = (_checked(params, symmetry, which) for params, which in ((params_a, "first"), (params_b, "second")))
     b = {name: tensor.to(a[name]) if name in a else tensor for name, tensor in b.items()}
     problem = Problem(a, b, symmetry, _weights(a, symmetry, weights))
@@ -106,6 +107,19 @@ def align(
     return Alignment(
         solution.element, moved, problem.fit({}), problem.fit(solution.element), solution.history, solution.work
     )
+
+
+def _require_kinds(symmetry: object, method: object, models: Mapping[str, object]) -> None:
+    """Refuse modules in place of their tensors or symmetry, and names or classes in place of methods."""
+    for which, params in models.items():
+        if not isinstance(params, Mapping):
+            kind = type(params).__name__
+            raise TypeError(f"{which} model: expected tensors by name, received {kind}; pass model.state_dict()")
+    if not isinstance(symmetry, ParameterSymmetry):
+        raise TypeError(f"expected a ParameterSymmetry, received {type(symmetry).__name__}; pass symmetries(model, x)")
+    if method is not None and (isinstance(method, type) or not callable(method)):
+        received = f"the class {method.__name__}" if isinstance(method, type) else repr(method)
+        raise TypeError(f"expected a method such as WeightMatching() or FrankWolfe(), received {received}")
 
 
 def _checked(params: Mapping[str, Tensor], symmetry: ParameterSymmetry, which: str) -> Params:

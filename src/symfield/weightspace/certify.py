@@ -58,7 +58,7 @@ def certify(
         The symmetry with a certificate in its report.
 
     Raises:
-        ValueError: if the model's tensors hold NaN, or its outputs nothing finite.
+        ValueError: if the model's tensors hold NaN, or its outputs nothing finite or no entries.
 
     Example:
         >>> import torch
@@ -80,6 +80,8 @@ def certify(
     reference = bench.outputs(generic, {})
     if not all(bool(output.isfinite().any()) for outputs in reference for output in outputs if output.numel()):
         raise ValueError("an output of the model holds no finite number on inputs like the example; check the example")
+    if reference[0] and not any(output.numel() for outputs in reference for output in outputs):
+        raise ValueError("the outputs of the model have no entries on the example; give one with at least one row")
     tolerance = bench.tolerance(generic, reference)
     for factor in symmetry.factors:
         element = {factor.name: _moving(factor, generator)}

@@ -35,6 +35,7 @@ class Value:
         tensor: name, if it is a parameter or buffer itself.
         points: for integers that number the units of a space (the result of topk), that axis.
         square_of: the value of which this is the square, where it is only summed.
+        copies: numbers of the axes along which it is constant, being expanded.
     """
 
     axes: list[Axis]
@@ -42,6 +43,7 @@ class Value:
     tensor: str = ""
     points: Axis | None = None
     square_of: Value | None = None
+    copies: frozenset[int] = frozenset()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -115,6 +117,7 @@ class Constraints:
         gains: (x, w, y, tensor name of w) with y = w x.
         planes: axes of size 2.
         independent: (axes, others): the axes' elements cannot depend on the units of the others.
+        computed: axes that are multiplied by a vector computed from parameters, such as 1 + w.
     """
 
     equal: list[tuple[Axis, Axis]] = field(default_factory=list)
@@ -125,6 +128,7 @@ class Constraints:
     gains: list[tuple[Axis, Axis, Axis, str]] = field(default_factory=list)
     planes: list[Axis] = field(default_factory=list)
     independent: list[tuple[tuple[Axis, ...], tuple[Axis, ...]]] = field(default_factory=list)
+    computed: list[Axis] = field(default_factory=list)
 
 
 class Inference:

@@ -40,7 +40,14 @@ from symfield.weightspace.layout import pieces
 from symfield.weightspace.matching import Method, Pair, Problem, Solution, Work
 from symfield.weightspace.matching_permutations import Descent, free_permutations, joint_signs
 from symfield.weightspace.matching_scales import balancing_scales, best_scales
-from symfield.weightspace.procrustes import best_conformal, best_general, best_orthogonal, best_scale, best_sign
+from symfield.weightspace.procrustes import (
+    CONDITION,
+    best_conformal,
+    best_general,
+    best_orthogonal,
+    best_scale,
+    best_sign,
+)
 from symfield.weightspace.symmetry import Element
 
 __all__ = ["WeightMatching", "identity"]
@@ -230,8 +237,23 @@ def _settled(problem: Problem, element: Element, parts: _Parts, factors: Sequenc
             candidate = torch.where((one > 0) & (two > 0), one / two, 1.0).sqrt()
         else:
             candidate = _best(factor, pairs)[0]
-        element = problem.symmetry.compose({factor.name: candidate}, element)
+        element = _composed(problem, {factor.name: candidate}, element)
     return element
+
+
+def _composed(problem: Problem, g: Element, element: Element) -> Element:
+    """First the element, then g; a general matrix that would end badly conditioned stays as it is.
+
+    Each step is well conditioned, their product over many sweeps need not be: independent models come closer and closer
+    as a matrix becomes singular, until the moved weights compute another function in their precision.
+    """
+    moved = problem.symmetry.compose(g, element)
+    for name in g:
+        if isinstance(factor := problem.symmetry[name], GeneralLinear):
+            old = element[name] if name in element else factor.identity().to(moved[name])
+            kept = torch.linalg.cond(moved[name]) < CONDITION
+            moved[name] = torch.where(kept[..., None, None], moved[name], old)
+    return moved
 
 
 def _movers(problem: Problem, tensor: str) -> set[str]:
@@ -278,11 +300,11 @@ def update(
         trials = _best(factor, here.pairs(factor.name))
         work = work.plus(Work(assignments=len(trials) if isinstance(factor, Permutation) else 0))
     for trial in trials:
-        moved = problem.symmetry.compose({factor.name: trial}, element)
+        moved = _composed(problem, {factor.name: trial}, element)
         value = local.fit(moved).squared_distance
         for other in _order(inner):
             for candidate in _best(other, local.moved(moved).pairs(other.name))[:1]:
-                further = problem.symmetry.compose({other.name: candidate}, moved)
+                further = _composed(problem, {other.name: candidate}, moved)
                 reached = local.fit(further).squared_distance
                 if reached < value:
                     moved, value = further, reached

@@ -24,7 +24,18 @@ import torch
 from symfield.typing import Float, Tensor
 from symfield.weightspace.matching import Pair
 
-__all__ = ["best_conformal", "best_general", "best_orthogonal", "best_scale", "best_sign", "orthogonal_procrustes"]
+__all__ = [
+    "CONDITION",
+    "best_conformal",
+    "best_general",
+    "best_orthogonal",
+    "best_scale",
+    "best_sign",
+    "orthogonal_procrustes",
+]
+
+CONDITION = 1e3
+"""Of general matrices, at most: weights moved by worse ones lose more than four digits, half of single precision."""
 
 _TINY = 1e-30
 
@@ -198,7 +209,7 @@ def best_general(pairs: Sequence[Pair], *, steps: int = 8) -> Float[Tensor, "...
         steps: Gauss-Newton steps at most.
 
     Returns:
-        Matrices ``(*base, n, n)``, float64, well conditioned.
+        Matrices ``(*base, n, n)``, float64, with condition numbers below :data:`CONDITION`.
     """
     first = pairs[0].a
     none = first.new_zeros(*first.shape[:-1], 0).double()
@@ -214,7 +225,7 @@ def best_general(pairs: Sequence[Pair], *, steps: int = 8) -> Float[Tensor, "...
     def value(g: Tensor) -> Tensor:
         dual = torch.linalg.inv(g).mT
         result = (a - g @ b).square().sum((-1, -2)) + (x - dual @ y).square().sum((-1, -2))
-        good = (torch.linalg.cond(g) < 1e6) & torch.isfinite(result)
+        good = (torch.linalg.cond(g) < CONDITION) & torch.isfinite(result)
         return torch.where(good, result, torch.inf)
 
     best, low = eye.clone(), value(eye)

@@ -9,7 +9,7 @@ from symfield.weightspace.graph import Node
 from symfield.weightspace.inference import Entry, Inference, Uniform, Value
 from symfield.weightspace.spaces import Axis
 
-__all__ = ["RULES", "aligned", "contract", "dims_of", "pointwise", "reduce", "rule", "tie"]
+__all__ = ["RULES", "absolute", "aligned", "contract", "dims_of", "pointwise", "reduce", "rule", "tie"]
 
 RULES: dict[str, Entry] = {}
 
@@ -72,7 +72,7 @@ def aligned(inference: Inference, node: Node, values: Sequence[Value]) -> list[l
         row: list[Axis | None] = []
         for value in values:
             place = dim - ndim + len(value.axes)
-            axis = value.axes[place] if place >= 0 else None
+            axis = value.axes[place] if place >= 0 and place not in value.copies else None
             if axis is not None and axis.size == 1 and size != 1:
                 inference.fix(axis, "broadcast along this axis")
                 axis = None
@@ -197,6 +197,22 @@ def reduce(inference: Inference, node: Node, x: Value, dims: Sequence[int], keep
         elif keepdim:
             axes.append(inference.fixed_axis(1, "reduced"))
     return Value(axes)
+
+
+def absolute(inference: Inference, axis: Axis) -> Axis:
+    """The axis of |x|: positive scales pass, signs are lost.
+
+    Args:
+        inference: the walk.
+        axis: of x.
+
+    Returns:
+        The axis of the result.
+    """
+    out = axis.sibling()
+    inference.scales((out, 1), (axis, -1))
+    inference.signs((out, 1))
+    return out
 
 
 def number(item: Any) -> float | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from symfield.weightspace.graph import Node
 from symfield.weightspace.inference import Inference, Value
-from symfield.weightspace.rulebook import dims_of, number, pointwise, reduce, rule
+from symfield.weightspace.rulebook import absolute, dims_of, number, pointwise, reduce, rule
 from symfield.weightspace.spaces import Axis
 
 __all__: list[str] = []
@@ -67,9 +67,32 @@ def rms_norm(
     axes = list(x.axes)
     for i, axis in enumerate(axes[first:]):
         inference.norm(axis)
+        if weight is not None and not weight.tensor:
+            inference.constraints.computed.append(axis)
         if weight is not None:
             axes[first + i] = inference.gain(axis, weight.axes[i], weight.tensor)
     return [Value(axes), None] if node.op.startswith("_") else Value(axes)
+
+
+@rule("_weight_norm")
+def weight_norm(inference: Inference, node: Node, v: Value, g: Value, dim: int = 0) -> Value:
+    """w = g v / |v|, row by row: scales of v are lost, signs of v and of g undo each other, g scales w."""
+    dims = [d for d in range(len(v.axes)) if dim == -1 or d != dim % len(v.axes)]
+    rows = [d for d in range(len(v.axes)) if d not in dims]
+    inference.independent([v.axes[d] for d in rows], [v.axes[d] for d in dims])
+    axes = list(v.axes)
+    for d in dims:
+        inference.norm(v.axes[d])
+    for d, axis in enumerate(g.axes):
+        if d in rows:
+            axes[d] = axis.sibling()
+            inference.units(axis, v.axes[d])
+            inference.units(axis, axes[d])
+            inference.scales((axes[d], 1), (axis, -1))
+            inference.signs((axes[d], 1), (axis, -1), (v.axes[d], -1))
+        else:
+            inference.rigid(axis)
+    return Value(axes)
 
 
 @rule("batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "instance_norm")
@@ -172,22 +195,18 @@ def total(inference: Inference, node: Node, x: Value, dim: Any = None, keepdim: 
 def vector_norm(
     inference: Inference, node: Node, x: Value, order: Any = 2, dim: Any = None, keepdim: bool = False, **kwargs: Any
 ) -> Value:
-    """The Euclidean norm allows orthogonal maps, others permutations and signs."""
+    """The Euclidean norm allows orthogonal maps, others permutations and signs; that of order 0 counts."""
     dims = dims_of(dim, len(x.axes))
+    if number(order) == 0:
+        inference.rigid(*x.axes)
+        return reduce(inference, node, x, dims, keepdim)
     for d, axis in enumerate(x.axes):
         if d in dims and number(order) in {None, 2.0}:
             inference.norm(axis)
         elif d in dims:
             inference.scales((axis, 1))
     out = reduce(inference, node, x, dims, keepdim)
-    return Value([_absolute(inference, axis) if axis in x.axes else axis for axis in out.axes])
-
-
-def _absolute(inference: Inference, axis: Axis) -> Axis:
-    out = axis.sibling()
-    inference.scales((out, 1), (axis, -1))
-    inference.signs((out, 1))
-    return out
+    return Value([absolute(inference, axis) if axis in x.axes else axis for axis in out.axes])
 
 
 @rule("amax", "amin", "max", "min", "max.dim", "min.dim")
@@ -203,7 +222,7 @@ def extreme(inference: Inference, node: Node, x: Value, dim: Any = None, keepdim
     if not (node.shape and isinstance(node.shape[0], tuple)):
         return out
     inference.fix(x.axes[dims[0]], f"single entries are taken by {inference.place(node)}")
-    return [out, inference.fixed_value(out.shape, "places of extreme entries")]
+    return [out, _places(inference, out.axes)]
 
 
 @rule("var", "std", "var_mean", "std_mean", "logsumexp", "prod", "any", "all", "argmax", "argmin")
@@ -215,6 +234,8 @@ def reduction(inference: Inference, node: Node, x: Value, dim: Any = None, *args
     out = reduce(inference, node, x, dims, keepdim)
     if node.op in {"argmax", "argmin"} and len(dims) == 1:
         out.points = x.axes[dims[0]]
+    elif node.op in {"argmax", "argmin"}:
+        inference.freeze(x, dims, f"entries are numbered one after the other by {inference.place(node)}")
     return [out, Value(list(out.axes))] if node.op.endswith("_mean") else out
 
 
@@ -246,4 +267,13 @@ def pooling(inference: Inference, node: Node, x: Value, *args: Any, **kwargs: An
             inference.signs((axis, 1))
     positions = [inference.fixed_axis(n, "positions") for n in shape[kept:]]
     value = Value([*x.axes[:kept], *positions])
-    return [value, inference.fixed_value(shape, "places of extreme entries")] if several else value
+    return [value, _places(inference, value.axes)] if several else value
+
+
+def _places(inference: Inference, axes: Sequence[Axis]) -> Value:
+    """Integers that say where extreme entries were: they are permuted with these, and keep their values."""
+    found = [axis.sibling() for axis in axes]
+    for axis, other in zip(found, axes, strict=True):
+        inference.units(axis, other)
+    inference.rigid(*found)
+    return Value(found)

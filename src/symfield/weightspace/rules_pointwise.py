@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from symfield.weightspace.graph import Node
 from symfield.weightspace.inference import Inference, Uniform, Value
-from symfield.weightspace.rulebook import RULES, aligned, number, pointwise, rule, tie
+from symfield.weightspace.rulebook import RULES, absolute, aligned, number, pointwise, rule, tie
 
 __all__: list[str] = []
 
@@ -28,9 +30,9 @@ def negate(inference: Inference, node: Node, x: Value) -> Value:
     return x
 
 
-@rule("relu", "leaky_relu", "abs", "prelu_kernel", "threshold", "threshold_backward")
+@rule("relu", "leaky_relu", "prelu_kernel", "threshold", "threshold_backward")
 def positively_homogeneous(inference: Inference, node: Node, x: Value, *args: Any, **kwargs: Any) -> Value:
-    """f(r x) = r f(x) for r > 0; the signs of abs are lost."""
+    """f(r x) = r f(x) for r > 0."""
     if node.op == "threshold" and any(number(a) != 0 for a in args):
         return pointwise(inference, node, [x])
     for axis in x.axes:
@@ -44,6 +46,23 @@ def odd(inference: Inference, node: Node, x: Value, *args: Any) -> Value:
     for axis in x.axes:
         inference.scales((axis, 1))
     return x
+
+
+@rule("abs")
+def magnitude(inference: Inference, node: Node, x: Value) -> Value:
+    """Positive scales pass, and signs of what enters are lost."""
+    return Value([absolute(inference, axis) for axis in x.axes], copies=x.copies)
+
+
+@rule("cos", "cosh")
+def even(inference: Inference, node: Node, x: Value) -> Value:
+    """f(-x) = f(x): signs of what enters are lost."""
+    axes = [axis.sibling() for axis in x.axes]
+    for out, axis in zip(axes, x.axes, strict=True):
+        inference.units(out, axis)
+        inference.rigid(out)
+        inference.scales((axis, 1))
+    return Value(axes, copies=x.copies)
 
 
 @rule("hardtanh")
@@ -70,7 +89,7 @@ def clamp(inference: Inference, node: Node, x: Value, low: Any = None, high: Any
 
 @rule(
     "gelu", "silu", "sigmoid", "exp", "expm1", "log", "log1p", "log2", "log10", "softplus", "mish", "hardswish",
-    "hardsigmoid", "elu", "selu", "celu", "relu6", "rrelu", "log_sigmoid", "cos", "cosh", "acos", "floor", "ceil",
+    "hardsigmoid", "elu", "selu", "celu", "relu6", "rrelu", "log_sigmoid", "acos", "floor", "ceil",
     "round", "trunc", "erfc", "lgamma", "digamma", "nan_to_num", "isnan", "isinf", "isfinite", "logical_not",
     "bitwise_not", "frac", "sgn", "sign", "logit", "exp2", "xlogy", "atan2", "fmod", "remainder", "logaddexp",
     "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or",
@@ -162,6 +181,8 @@ def multiply(inference: Inference, node: Node, x: Any, y: Any, **kwargs: Any) ->
                 out = one.sibling()
                 inference.units(out, one)
                 inference.units(one, two)
+                if any(len(v.axes) == 1 < len(node.shape) and not v.known for v in (a, b)):
+                    inference.constraints.computed.append(one)
                 k = -1 if divides else 1
                 inference.scales((out, 1), (one, -1), (two, -k))
                 inference.signs((out, 1), (one, -1), (two, -k))
@@ -174,7 +195,7 @@ def multiply(inference: Inference, node: Node, x: Any, y: Any, **kwargs: Any) ->
             axes.append(out)
         else:
             kept = one if one is not None else two
-            axes.append(kept if kept is not None else inference.fixed_axis(size, "broadcast along this axis"))
+            axes.append(kept if kept is not None else tie(inference, row, size))
     return Value(axes)
 
 
@@ -211,10 +232,22 @@ def choose(inference: Inference, node: Node, *args: Any) -> Value:
     return Value(axes)
 
 
-@rule("addcmul", "addcdiv", "lerp")
-def three_operands(inference: Inference, node: Node, *args: Any, **kwargs: Any) -> Value:
-    """Treated as any function of corresponding entries."""
-    return pointwise(inference, node, [item for item in args if isinstance(item, Value)])
+@rule("addcmul", "addcdiv")
+def add_product(inference: Inference, node: Node, x: Value, y: Value, z: Value, *args: Any, **kwargs: Any) -> Value:
+    """x + c y z, or x + c y / z."""
+    shape = tuple(torch.broadcast_shapes(y.shape, z.shape))
+    times = multiply(inference, Node(node.name, "div" if node.op == "addcdiv" else "mul", shape=shape), y, z)
+    return add(inference, node, x, times)
+
+
+@rule("lerp")
+def interpolated(inference: Inference, node: Node, x: Value, y: Value, weight: Any) -> Value:
+    """x + w (y - x)."""
+    step = add(inference, Node(node.name, "sub", shape=tuple(torch.broadcast_shapes(x.shape, y.shape))), y, x)
+    if isinstance(weight, Value):
+        shape = tuple(torch.broadcast_shapes(weight.shape, step.shape))
+        step = multiply(inference, Node(node.name, "mul", shape=shape), step, weight)
+    return add(inference, node, x, step)
 
 
 @rule("prelu")
@@ -227,7 +260,7 @@ def prelu(inference: Inference, node: Node, x: Value, weight: Value) -> Value:
     if slope.size == 1:
         return x
     inference.units(slope, x.axes[1])
-    return x
+    return Value(list(x.axes))
 
 
 @rule("glu")

@@ -6,31 +6,31 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from symfield.weightspace.graph import Node
-from symfield.weightspace.inference import Enumerated, Inference, Value
+from symfield.weightspace.inference import Enumerated, Inference, Uniform, Value
 from symfield.weightspace.rulebook import rule
 from symfield.weightspace.spaces import Axis
 
 __all__: list[str] = []
 
 
-@rule("lstm")
+@rule("lstm", uniform=True)
 def lstm(
-    inference: Inference, node: Node, x: Value, state: Sequence[Value], weights: Sequence[Value], *args: Any
+    inference: Inference, node: Node, x: Any, state: Sequence[Any], weights: Sequence[Any], *args: Any
 ) -> list[Any]:
     """i, f, g, o are gates; c ← f c + i g, h ← o tanh c: units move with all their gates, signs with g, c and h."""
     biases, layers, _, _, both, batch_first = args
     return _stack(inference, node, x, list(state), weights, (biases, layers, both, batch_first), _lstm_cell, 4)
 
 
-@rule("gru")
-def gru(inference: Inference, node: Node, x: Value, state: Value, weights: Sequence[Value], *args: Any) -> list[Any]:
+@rule("gru", uniform=True)
+def gru(inference: Inference, node: Node, x: Any, state: Any, weights: Sequence[Any], *args: Any) -> list[Any]:
     """r, z are gates; n = tanh(W x + r (U h)), h ← (1-z) n + z h: signs with n and h."""
     biases, layers, _, _, both, batch_first = args
     return _stack(inference, node, x, [state], weights, (biases, layers, both, batch_first), _gru_cell, 3)
 
 
-@rule("rnn_tanh", "rnn_relu")
-def rnn(inference: Inference, node: Node, x: Value, state: Value, weights: Sequence[Value], *args: Any) -> list[Any]:
+@rule("rnn_tanh", "rnn_relu", uniform=True)
+def rnn(inference: Inference, node: Node, x: Any, state: Any, weights: Sequence[Any], *args: Any) -> list[Any]:
     """h ← f(W x + U h + b): signs for tanh, positive scales for relu."""
     biases, layers, _, _, both, batch_first = args
     cell = _tanh_cell if node.op == "rnn_tanh" else _relu_cell
@@ -68,14 +68,15 @@ def _relu_cell(inference: Inference, gates: Sequence[Axis]) -> tuple[Axis, Axis]
 def _stack(
     inference: Inference,
     node: Node,
-    x: Value,
-    states: list[Value],
+    x: Value | Uniform,
+    states: Sequence[Value | Uniform],
     weights: Sequence[Value],
     options: tuple[bool, int, bool, bool],
     cell: Any,
     count: int,
 ) -> list[Any]:
     biases, layers, both, batch_first = options
+    x, weights = inference.materialise(x), [inference.materialise(weight) for weight in weights]
     if len(x.axes) != 3:
         raise NotImplementedError("a recurrent operator on one sequence without a batch, or on packed sequences")
     directions = 2 if both else 1
@@ -90,8 +91,8 @@ def _stack(
         for direction in range(directions):
             k = layer * directions + direction
             out, c = _layer(inference, below, weights[k * each : (k + 1) * each], biases, cell, count)
-            for value, axis in zip(next(pieces), (out, c), strict=False):
-                inference.same(value.axes[1], axis)
+            for initial, axis in zip(next(pieces), (out, c), strict=False):
+                inference.same(initial, axis)
             found.append(out)
             finals.append(Value([x.axes[1 - time], out]))
             cells.append(Value([x.axes[1 - time], c]))
@@ -125,16 +126,20 @@ def _layer(
     return out, memory
 
 
-def _slices(inference: Inference, states: Sequence[Value], count: int) -> Iterator[list[Value]]:
-    """Initial states of each layer and direction."""
+def _slices(inference: Inference, states: Sequence[Value | Uniform], count: int) -> Iterator[list[Axis]]:
+    """The units of the initial states of each layer and direction.
+
+    Zeros fit any gauge, another number everywhere fits permutations, and these are free in each layer. States of any
+    other kind hold all layers in one tensor, whose units therefore move alike.
+    """
+    for state in states:
+        if isinstance(state, Value):
+            inference.freeze(state, [0], "layers of a recurrent operator")
     for _ in range(count):
-        if count > 1 and all(state.known for state in states):
-            yield [Value([state.axes[1], Axis.fresh(state.axes[2].size)]) for state in states if _is_zero(state)]
-        else:
-            for state in states:
-                inference.freeze(state, [0], "layers of a recurrent operator")
-            yield [Value(state.axes[1:]) for state in states]
-
-
-def _is_zero(state: Value) -> bool:
-    return not any(leaf.pinned for axis in state.axes for leaf in axis.space.leaves())
+        found = []
+        for state in states:
+            axis = state.axes[2] if isinstance(state, Value) else Axis.fresh(state.shape[2])
+            if isinstance(state, Uniform) and state.fill != 0:
+                inference.rigid(axis)
+            found.append(axis)
+        yield found

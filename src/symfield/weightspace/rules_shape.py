@@ -78,6 +78,11 @@ def _enumerated(inference: Inference, whole: Axis, sizes: Sequence[int], at: int
     rest = prod(after)
     outer = inference.factor(whole, [*before, count * rest]) if before else [whole]
     slices = outer[-1].cut([rest] * count)
+    if rest == 1:  # what is left of such a slice has no axis for a scale of its own
+        inference.rigid(*slices)
+        inference.note(
+            "interleaved entries that are told apart share their scales and signs; those of one alone are not returned"
+        )
     return [[*outer[:-1], *(inference.factor(part, after) if after else [])] for part in slices]
 
 
@@ -150,9 +155,12 @@ def unsqueeze(inference: Inference, node: Node, x: Any, dim: int) -> Any:
     if isinstance(x, Enumerated):
         at = dim % (len(x.shape) + 1)
         inner = at if at <= x.dim else at - 1
-        for part in x.parts:
-            part.axes.insert(inner, inference.fixed_axis(1, "size 1"))
-        return Enumerated(x.dim + (at <= x.dim), x.parts)
+        parts = []
+        for part in x.parts:  # parts may be used elsewhere as they are
+            axes = list(part.axes)
+            axes.insert(inner, inference.fixed_axis(1, "size 1"))
+            parts.append(Value(axes, known=part.known))
+        return Enumerated(x.dim + (at <= x.dim), parts)
     axes = list(x.axes)
     axes.insert(dim % (len(axes) + 1), inference.fixed_axis(1, "size 1"))
     return Value(axes, known=x.known, points=x.points)
@@ -166,6 +174,7 @@ def squeeze(inference: Inference, node: Node, x: Any, dim: Any = None) -> Any:
     gone = [d for d in dims_of(dim, len(x.shape)) if x.shape[d] == 1]
     if isinstance(x, Enumerated):
         inner = [d if d < x.dim else d - 1 for d in gone if d != x.dim]
+        inference.rigid(*(part.axes[d] for part in x.parts for d in inner))
         parts = [Value([a for d, a in enumerate(part.axes) if d not in inner], known=part.known) for part in x.parts]
         return Enumerated(x.dim - sum(d < x.dim for d in gone), parts)
     for d in gone:
@@ -178,18 +187,20 @@ def expand(inference: Inference, node: Node, x: Any, *args: Any, **kwargs: Any) 
     """Copies along new axes: permutations of the copies change nothing."""
     if isinstance(x, Uniform):
         return Uniform(node.shape, x.fill)
-    axes = []
+    axes, copies = [], set()
     for dim, size in enumerate(node.shape):
         place = dim - len(node.shape) + len(x.axes)
         axis = x.axes[place] if place >= 0 else None
         if axis is not None and axis.size == size:
             axes.append(axis)
+            copies |= {dim} if place in x.copies else set()
             continue
         if axis is not None:
             inference.rigid(axis)
         axes.append(Axis.fresh(size))
         inference.rigid(axes[-1])
-    return Value(axes, known=x.known)
+        copies.add(dim)
+    return Value(axes, known=x.known, copies=frozenset(copies))
 
 
 @rule("repeat", "tile", "repeat_interleave", on_data=True, uniform=True)

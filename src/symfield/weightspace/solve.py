@@ -74,6 +74,7 @@ class _Local:
     gains: list[tuple[Axis, Axis, Axis, str]] = field(default_factory=list)
     planes: list[Axis] = field(default_factory=list)
     diagonal: bool = False
+    computed: bool = False
 
 
 def solve(inference: Inference) -> Found:
@@ -129,6 +130,9 @@ def _localise(constraints: Constraints) -> dict[Space, _Local]:
     for axis in constraints.diagonal:
         for (leaf,) in rows(axis):
             local[leaf.space.find()].diagonal = True
+    for axis in constraints.computed:
+        for (leaf,) in rows(axis):
+            local[leaf.space.find()].computed = True
     for axis in constraints.norm:
         for (leaf,) in rows(axis):
             local[leaf.space.find()].norms.append(leaf)
@@ -157,6 +161,10 @@ def _gauge(space: Space, here: _Local, places: Sequence[Axis], inference: Infere
             inference.note("rotary codes of a part of the entries: turns and scales of their planes are not returned")
         here.linear["scale"] += [((axis, 1),) for axis in here.occurrences]
         here.linear["sign"] += [((axis, 1),) for axis in here.occurrences]
+    if here.norms and here.computed and not gauge.matrix and not space.pinned:
+        inference.note(
+            "a gain that is computed, such as 1 + w, may also be turned with the stream of its norm; not returned"
+        )
     gauge.permutes = not gauge.matrix and not space.pinned and space.size > 1
     rows: dict[str, list[tuple[tuple[Axis, int], ...]]] = {kind: list(terms) for kind, terms in here.linear.items()}
     for kind in rows:
