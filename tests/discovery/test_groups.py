@@ -171,3 +171,21 @@ def test_a_vector_field_is_equivariant_under_turns():
     answer = found(lambda x: x.square() * x.roll(1, -1) + x.square(), 4)
     assert answer.name == "C_4"
     assert torch.equal(answer.generators, answer.output_generators)
+
+
+def test_an_algebra_that_every_fit_of_its_kind_has_is_believed_only_where_the_fit_is_known_well():
+    """A quadratic and a linear term in five inputs always have six generators; noise decides whether we know which."""
+    skew, form, slope = gaussian(5, 5, 1), gaussian(5, 5, 2), gaussian(5, 1, 3)[:, 0]
+    x = gaussian(600, 5) @ (torch.eye(5, dtype=torch.float64) + 0.4 * skew)
+
+    def function(x):
+        return (((x @ form) * x).sum(1) + 2 * x @ slope)[:, None]
+
+    y = function(x)
+    exact = discover_group((x, y), generator=random.generator(9), fitters=QUICK)
+    assert len(exact.algebra) == 6
+    for a in exact.algebra:
+        moved = x @ torch.linalg.matrix_exp(0.3 * a / a.norm()).mT
+        assert float((function(moved) - y).abs().max()) < 1e-6 * float(y.abs().max())
+    noisy = y + 0.3 * y.std() * gaussian(600, 1, 4)
+    assert discover_group((x, noisy), generator=random.generator(9), fitters=QUICK).verdict == "cannot tell"

@@ -10,7 +10,8 @@ so that the generalised eigenvalues λ of (S, T) have no unit, do not change und
 mean: λ = 0 a symmetry, λ ≈ 1 chance. Errors of the fit raise the zero ones to a small number; the algebra is accepted
 where the eigenvalues leap. Two fits to separate samples tell how small: with S₁₂ the mixed form of both, which errors
 leave unbiased, and S₁, S₂ their own, errors alone give a fit to all samples about ν = (S₁ + S₂ − 2 S₁₂) / 4. Leaps
-below ν mean nothing; where there is none and S₁₂ is far above ν, it is certain that there is no symmetry.
+below ν mean nothing, nor does an algebra with a large ν; where there is no leap and S₁₂ is far above ν, it is certain
+that there is no symmetry.
 
 What every function allows is no symmetry: directions in which f does not vary (the null space of G), outputs that are
 combinations of others (the null space of F), and, where B may be anything, the dilation A = 1 of homogeneous functions.
@@ -222,6 +223,8 @@ def _leap(
     ratios = (padded[1 : small + 1] + floor) / (padded[:small] + floor)
     best = int(ratios.argmax())
     if float(ratios[best]) >= SMALLEST_LEAP:
-        return best + 1, True
+        # errors alone may move a direction as far as it may be from a symmetry; an exact one of the fit shows no λ
+        known = noise is None or float(noise[: best + 1].max()) <= LARGEST_EIGENVALUE
+        return (best + 1, True) if known else (0, False)
     certain = mixed is not None and noise is not None and bool((mixed > ERRORS * noise)[:small].all())
     return 0, certain
