@@ -202,10 +202,13 @@ def _of_data(
             "cannot tell", f"cannot tell, because {missed}: give more samples or less noise", fit=fit
         )
     proposing, judging = (HeldOut(fit.predict, part, train.x, kinds) for part in (select, test))
-    ignored = _ignored(proposing)
+    ignored, certain = _ignored(proposing)
     halves = _halves(fit, train, generator)
     smooth = smooth_part(fit, halves, proposing, judging, generator=generator) if continuous else nothing_smooth(data)
     free, notes = ~ignored & ~smooth.moves, []
+    weak = [data.x_names[i] for i in (ignored & ~certain).nonzero()[:, 0].tolist()]
+    if weak:
+        notes.append(f"{_UNDECIDED} changes of {', '.join(weak)}, which matter less than noise")
     permuted, flipped = _coverage(proposing, free, generator)
     if signs and flipped < LEAST_COVER:
         signs = False
@@ -256,17 +259,18 @@ def _unusable(data: Dataset, samples: str) -> str | None:
     return None
 
 
-def _ignored(evidence: HeldOut) -> Bool[Tensor, " d"]:
-    """Inputs that can be exchanged between samples without any effect."""
+def _ignored(evidence: HeldOut) -> tuple[Bool[Tensor, " d"], Bool[Tensor, " d"]]:
+    """Inputs that can be exchanged between samples without any effect, and which of them certainly can."""
     d = evidence.data.x.shape[1]
-    flags = []
+    flags, certain = [], []
     for i in range(d):
         column = torch.arange(d) == i
         moved = torch.where(column, evidence.data.x.roll(1, 0), evidence.data.x)
         excess = evidence.excess(moved)
         mean, error = float(excess.mean()), float(excess.std()) / len(excess) ** 0.5
         flags.append(mean + 2 * error <= (_IGNORED_UNSURE if mean <= 2 * error else _IGNORED))
-    return torch.tensor(flags)
+        certain.append(mean + 2 * error <= _IGNORED)
+    return torch.tensor(flags), torch.tensor(certain)
 
 
 def _coverage(evidence: HeldOut, free: Bool[Tensor, " d"], generator: Generator) -> tuple[float, float]:

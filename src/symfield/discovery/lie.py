@@ -53,6 +53,7 @@ class LieAlgebra:
         eigenvalues: all of (S, T), ascending.
         clear: whether the eigenvalues leap where the algebra ends, or are all certainly above 0.
         ignored: orthonormal directions in which the function does not vary, ``(d, r)``.
+        explained: whether errors of the fit explain that the eigenvalues of the algebra are not 0.
     """
 
     inputs: Float[Tensor, "k d d"]
@@ -60,6 +61,7 @@ class LieAlgebra:
     eigenvalues: Float[Tensor, " n"]
     clear: bool
     ignored: Float[Tensor, "d r"]
+    explained: bool = False
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -130,6 +132,7 @@ def lie_algebra(
         basis = torch.linalg.qr(condition[:, None], mode="complete")[0][:, 1:]
     eigenvalues, vectors = torch.linalg.eigh(basis.mT @ form @ basis)
     eigenvalues = eigenvalues.clamp_min(0.0)
+    explained = False
     if halves is None:
         count, clear = _leap(eigenvalues)
     else:
@@ -137,6 +140,7 @@ def lie_algebra(
         mixed = (one * two).sum(0) / len(x)
         noise = (one - two).square().sum(0) / (4 * len(x))
         count, clear = _leap(eigenvalues, mixed=mixed, noise=noise)
+        explained = bool((mixed <= ERRORS * noise)[:count].all())
     found = (basis @ vectors[:, :count]).mT
     white_a = found[:, : p * p].reshape(count, p, p)
     a = kept @ left @ white_a @ right @ kept.mT
@@ -144,7 +148,7 @@ def lie_algebra(
     b = torch.zeros(count, o, o, dtype=x.dtype)
     if outputs is not None and f_white is not None:
         b = outputs @ found[:, p * p :].reshape(count, q, q) @ f_white @ outputs.mT
-    return LieAlgebra(a, b, eigenvalues, clear, ignored)
+    return LieAlgebra(a, b, eigenvalues, clear, ignored, explained)
 
 
 def closure(basis: Float[Tensor, "k d d"]) -> float:

@@ -29,7 +29,7 @@ _DISPLACEMENT = 0.7  # of exp(tA) in checks, in root mean squares of the inputs
 _LARGEST_SHARE = 0.02  # of the null, that a matrix measured with errors may violate
 _LARGEST_SHARE_UNKNOWN = 0.002  # the same, for algebras without a name
 _NOT_CLOSED = 0.3
-_EXACT_FIT = 10.0  # eigenvalues of a symmetry are at most so many times the unexplained share
+_EXACT_FIT = 10.0  # eigenvalues of a symmetry are at most so many times the unexplained share, or what errors explain
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +121,8 @@ def smooth_part(
         return nothing_smooth(
             data, "gradients neither show nor exclude a continuous symmetry: the spectrum has no gap", doubt=True
         )
-    if len(algebra) == 0 or largest > max(1e-6, _EXACT_FIT * fit.unexplained):
+    small = largest <= max(1e-6, _EXACT_FIT * fit.unexplained)
+    if len(algebra) == 0 or not (small or algebra.explained):
         return nothing_smooth(data)
     if closure(algebra.inputs) > _NOT_CLOSED:
         return nothing_smooth(data, "candidates for a Lie algebra do not close under brackets", doubt=True)
