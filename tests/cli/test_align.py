@@ -150,6 +150,8 @@ def spoiled(kind: str) -> dict[str, torch.Tensor]:
         params["0.weight"][0, 0] = torch.nan
     elif kind == "shape":
         params["0.bias"] = torch.zeros(9)
+    elif kind == "prefixed":
+        params = {f"module.{name}": tensor for name, tensor in params.items()}
     elif kind == "unknown":
         params["6.bias"] = torch.zeros(1)
     else:
@@ -162,6 +164,7 @@ def spoiled(kind: str) -> dict[str, torch.Tensor]:
     ("kind", "message"),
     [
         ("missing", "tensor '4.bias' is missing"),
+        ("prefixed", "it holds 'module.0.weight': save it again with 'module.' taken off its names"),
         ("nan", "tensor '0.weight' holds NaN or infinity"),
         ("shape", "expected shape (8,) for '0.bias', received (9,)"),
         ("unknown", "tensor '6.bias' is not part of Sequential"),

@@ -180,6 +180,13 @@ def _tied(model: nn.Module) -> dict[str, str]:
     return {name: other for name, other in names.items() if name != other}
 
 
+def _why_missing(key: str, params: Mapping[str, Tensor]) -> str:
+    prefixed = next((other for other in params if other.endswith(f".{key}")), None)
+    if prefixed is None:
+        return "is it a checkpoint of another architecture?"
+    return f"it holds {prefixed!r}: save it again with {prefixed.removesuffix(key)!r} taken off its names"
+
+
 def require_fitting(model: nn.Module, params: Mapping[str, Tensor], name: str) -> None:
     """Refuse a checkpoint that does not belong to a model.
 
@@ -195,7 +202,7 @@ def require_fitting(model: nn.Module, params: Mapping[str, Tensor], name: str) -
     expected = model.state_dict()
     for key, tensor in expected.items():
         if key not in params:
-            raise CheckpointError(f"{name}: tensor {key!r} is missing; is it a checkpoint of another architecture?")
+            raise CheckpointError(f"{name}: tensor {key!r} is missing; {_why_missing(key, params)}")
         if params[key].shape != tensor.shape:
             raise CheckpointError(
                 f"{name}: expected shape {tuple(tensor.shape)} for {key!r}, received {tuple(params[key].shape)}"
