@@ -189,3 +189,12 @@ def test_an_algebra_that_every_fit_of_its_kind_has_is_believed_only_where_the_fi
         assert float((function(moved) - y).abs().max()) < 1e-6 * float(y.abs().max())
     noisy = y + 0.3 * y.std() * gaussian(600, 1, 4)
     assert discover_group((x, noisy), generator=random.generator(9), fitters=QUICK).verdict == "cannot tell"
+
+
+def test_a_violation_that_cannot_be_excluded_is_named():
+    few = found(DISCRETE["D_4"][0], 4, n=200, noise=0.3)
+    assert few.verdict == "symmetry found"
+    worst = max(check.upper for check in few.checks)
+    assert worst > 0.01
+    assert f"violations of up to {worst:.0%} of the variance cannot be excluded" in few.reason
+    assert "cannot be excluded" not in found(DISCRETE["D_4"][0], 4).reason

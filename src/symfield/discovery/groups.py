@@ -36,6 +36,7 @@ Verdict = Literal["symmetry found", "no symmetry found", "cannot tell"]
 
 _FEWEST = 60
 _WORST_FIT = 0.5
+_APPROXIMATE = 0.01  # largest violation, as a share of the variance, that goes without a word
 _BLIND = 0.05  # unexplained share of the variance that is worth a word
 _COLLINEAR = 1e-8
 _IGNORED = 1e-3  # of the variance: an input matters less than this, at the upper end of the interval,
@@ -370,6 +371,8 @@ def _sentence(verdict: Verdict, names: list[str], checks: tuple[Check, ...], fit
             f"{' × '.join(names)}: every generator holds on held-out samples; the largest effect is "
             f"{worst.effect:.1e} ± {worst.error:.1e} of the variance, where chance gives {worst.null:.1e}"
         )
+        if worst.upper > _APPROXIMATE:
+            head += f", so that violations of up to {worst.upper:.0%} of the variance cannot be excluded"
     elif verdict == "no symmetry found":
         head = "no transformation that was tried leaves held-out samples as they are"
     else:
