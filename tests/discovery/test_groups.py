@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from symfield import random
-from symfield.discovery import Polynomial, discover_group
+from symfield.discovery import Check, Polynomial, discover_group
 
 QUICK = tuple(Polynomial(k) for k in (1, 2, 3, 4))
 ETA = torch.tensor([1.0, -1.0, -1.0, -1.0], dtype=torch.float64)
@@ -198,3 +198,20 @@ def test_a_violation_that_cannot_be_excluded_is_named():
     assert worst > 0.01
     assert f"violations of up to {worst:.0%} of the variance cannot be excluded" in few.reason
     assert "cannot be excluded" not in found(DISCRETE["D_4"][0], 4).reason
+
+
+def test_a_symmetry_is_claimed_only_where_large_violations_are_excluded():
+    settings = {"null": 2.0, "covered": 1.0, "count": 100}
+    assert Check("(0 1)", effect=0.01, error=0.015, **settings).holds
+    doubtful = Check("(0 1)", effect=0.03, error=0.02, **settings)  # below a tenth of chance, up to 7% of the variance
+    assert not doubtful.holds
+    assert not doubtful.contradicted
+
+
+def test_the_algebra_that_every_quadratic_has_is_no_evidence():
+    x = gaussian(4000, 4)
+    y = (x.square() * torch.tensor([1.0, 0.5, -0.7, 0.3]) + x + 0.7 * torch.sin(3 * x)).sum(-1, keepdim=True)
+    answer = discover_group((x, y), generator=random.generator(1), fitters=(Polynomial(2),))
+    assert answer.verdict == "cannot tell"
+    assert len(answer.algebra) == 0
+    assert "a quadratic has continuous symmetries whatever it is" in answer.reason

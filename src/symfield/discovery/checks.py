@@ -29,6 +29,9 @@ __all__ = ["Check", "HeldOut"]
 #: Largest share of the null that a symmetry may violate, as the upper end of the confidence interval.
 LARGEST_SHARE = 0.1
 
+#: Largest violation of a symmetry that is claimed, as a share of the variance, likewise.
+LARGEST_VIOLATION = 0.05
+
 #: Standard errors from zero from which a violation is taken for real.
 STANDARD_ERRORS = 3.0
 
@@ -68,11 +71,11 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether the effect is indistinguishable from zero, and certainly small beside the null."""
+        """Whether the effect is indistinguishable from zero, and certainly small, beside the null and as such."""
         return (
             self.covered >= LEAST_COVER
             and self.effect <= self._chance
-            and self.upper <= LARGEST_SHARE * self.null + _ROUND_OFF
+            and self.upper <= min(LARGEST_SHARE * self.null, LARGEST_VIOLATION) + _ROUND_OFF
             and self.null > 100 * _ROUND_OFF
         )
 

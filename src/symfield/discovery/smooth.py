@@ -29,6 +29,7 @@ _DISPLACEMENT = 0.7  # of exp(tA) in checks, in root mean squares of the inputs
 _LARGEST_SHARE = 0.02  # of the null, that a matrix measured with errors may violate
 _LARGEST_SHARE_UNKNOWN = 0.002  # the same, for algebras without a name
 _NOT_CLOSED = 0.3
+_WHOLE = 0.05  # unexplained share up to which a quadratic may be the whole truth
 _EXACT_FIT = 10.0  # eigenvalues of a symmetry are at most so many times the unexplained share, or what errors explain
 
 
@@ -124,6 +125,12 @@ def smooth_part(
     small = largest <= max(1e-6, _EXACT_FIT * fit.unexplained)
     if len(algebra) == 0 or not (small or algebra.explained):
         return nothing_smooth(data)
+    varying = d - algebra.ignored.shape[1]
+    if _is_of_every_quadratic(fit, len(algebra), varying):
+        return nothing_smooth(
+            data, f"a quadratic has continuous symmetries whatever it is, and it misses {fit.unexplained:.0%} here",
+            doubt=True,
+        )  # fmt: skip
     if closure(algebra.inputs) > _NOT_CLOSED:
         return nothing_smooth(data, "candidates for a Lie algebra do not close under brackets", doubt=True)
     still = torch.linalg.qr(unit[:, None] * algebra.ignored)[0]
@@ -138,6 +145,12 @@ def smooth_part(
         return nothing_smooth(data, f"a candidate for a continuous symmetry fails on held-out samples: {failed}",
                               doubt=doubt)  # fmt: skip
     return _with_reflections(exact, blocks, judging, checks)
+
+
+def _is_of_every_quadratic(fit: Fit, count: int, d: int) -> bool:
+    """Whether a quadratic with a linear term has so many generators anyway, and may not be the whole truth."""
+    quadratic = isinstance(fit.fitter, Polynomial) and fit.fitter.degree == 2
+    return quadratic and fit.unexplained > _WHOLE and count <= (d - 1) * (d - 2) // 2
 
 
 def _derivatives(predict: Predictor, x: Tensor, o: int) -> tuple[Tensor, Tensor]:
