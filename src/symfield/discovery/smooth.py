@@ -126,7 +126,7 @@ def smooth_part(
     if len(algebra) == 0 or not (small or algebra.explained):
         return nothing_smooth(data)
     varying = d - algebra.ignored.shape[1]
-    if _is_of_every_quadratic(fit, len(algebra), varying):
+    if o == 1 and _is_of_every_quadratic(fit, len(algebra), varying):
         return nothing_smooth(
             data, f"a quadratic has continuous symmetries whatever it is, and it misses {fit.unexplained:.0%} here",
             doubt=True,
@@ -148,7 +148,10 @@ def smooth_part(
 
 
 def _is_of_every_quadratic(fit: Fit, count: int, d: int) -> bool:
-    """Whether a quadratic with a linear term has so many generators anyway, and may not be the whole truth."""
+    """Whether a quadratic form with a linear term has so many generators anyway, and may not be the whole truth.
+
+    xᵀQx + bᵀx is invariant under the A with QA skew and bᵀA = 0: so(p, q) of the d − 1 dimensions across Q⁻¹b.
+    """
     quadratic = isinstance(fit.fitter, Polynomial) and fit.fitter.degree == 2
     return quadratic and fit.unexplained > _WHOLE and count <= (d - 1) * (d - 2) // 2
 
