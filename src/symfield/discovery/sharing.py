@@ -150,6 +150,7 @@ def draw_sharing(pattern: Sharing, x_names: tuple[str, ...] = (), y_names: tuple
     shades = [base(k % 20) if count <= 20 else base((k * 0.618034) % 1.0) for k in range(count)]
     shade = ListedColormap([(0.96, 0.96, 0.97, 1.0), *shades])
     axes.imshow((pattern.labels + 1).numpy(), cmap=shade, vmin=0, vmax=count, aspect="equal", alpha=0.75)
+    axes.grid(False)
     if max(o, d) <= 20:
         _numbered(axes, pattern)
     axes.set_xticks(range(d), x_names or [f"x{i}" for i in range(d)], rotation=90 if d > 8 else 0)
