@@ -1,7 +1,8 @@
-"""Asymmetric layers beside dense ones: masks, and forward with backward; one thread, CPU seconds.
+"""Asymmetric layers beside dense ones: masks, and forward with backward.
 
-    python benchmarks/asymmetric.py            # half a minute
+    python benchmarks/asymmetric.py            # half a minute; one thread, CPU seconds
     python benchmarks/asymmetric.py --rounds 40
+    python benchmarks/asymmetric.py --threads 2   # of the steps; seconds on the clock, so on an idle machine
 
 - *masks*: masks and fixed values of whole networks, from a seed. The reference of 2024 draws entry by entry in Python;
   its loop is written down here for one layer, and its published time for the wide ResNet is 14.1 s.
@@ -32,10 +33,10 @@ from symfield.weightspace import (
 )
 
 
-def seconds(run: Callable[[], object]) -> float:
-    start = time.process_time()
+def seconds(run: Callable[[], object], clock: Callable[[], float] = time.process_time) -> float:
+    start = clock()
     run()
-    return time.process_time() - start
+    return clock() - start
 
 
 def reference_mask(rows: int, size: int, n: int) -> torch.Tensor:
@@ -93,16 +94,20 @@ def by_formula(model: nn.Module) -> nn.Module:
 
 
 def step(model: nn.Module, x: torch.Tensor) -> Callable[[], None]:
+    parameters = list(model.parameters())  # as an optimiser holds them
+
     def run() -> None:
         model(x).square().mean().backward()
-        for parameter in model.parameters():
+        for parameter in parameters:
             parameter.grad = None
 
     return run
 
 
-def ratios(rounds: int) -> None:
-    print("forward and backward, CPU milliseconds (least of rounds), and ratio")
+def ratios(rounds: int, threads: int) -> None:
+    torch.set_num_threads(threads)
+    clock = time.process_time if threads == 1 else time.perf_counter
+    print(f"forward and backward, {threads} thread(s), milliseconds (least of rounds), and ratio")
     generator = torch.Generator().manual_seed(0)
     cases = [
         ("ResNet20, 32 images 32x32", ResNet(3), resnet20_rules(), (32, 3, 32, 32)),
@@ -111,7 +116,9 @@ def ratios(rounds: int) -> None:
         ("MLP 784-512-512-512-10, batch 256", mlp((784, 512, 512, 512, 10)), mlp_rules(), (256, 784)),
         ("linear 512x512, batch 64", nn.Linear(512, 512), [Rule(64, 1.0)], (64, 512)),
         ("linear 512x512, batch 256", nn.Linear(512, 512), [Rule(64, 1.0)], (256, 512)),
+        ("linear 256x256, batch 64", nn.Linear(256, 256), [Rule(32, 1.0)], (64, 256)),
         ("linear 128x128, batch 64", nn.Linear(128, 128), [Rule(16, 1.0)], (64, 128)),
+        ("linear 64x64, batch 32", nn.Linear(64, 64), [Rule(8, 1.0)], (32, 64)),
         ("conv 64x64x3x3, 32 images 16x16", nn.Conv2d(64, 64, 3, padding=1), [Rule(72, 1.0)], (32, 64, 16, 16)),
     ]
     for name, dense, rules, shape in cases:
@@ -124,7 +131,7 @@ def ratios(rounds: int) -> None:
         repeats = max(1, int(0.02 / max(seconds(runs[0]), 1e-6)))
         for _ in range(rounds):
             for i, run in enumerate(runs):  # in turn, so that a busy machine disturbs both
-                best[i] = min(best[i], seconds(lambda run=run, n=repeats: [run() for _ in range(n)]) / repeats)
+                best[i] = min(best[i], seconds(lambda run=run, n=repeats: [run() for _ in range(n)], clock) / repeats)
         one, two, formula = (1e3 * value for value in best)
         words = f"dense {one:8.3f}  asymmetric {two:8.3f}  ratio {two / one:.3f}  by formula {formula / one:.3f}"
         print(f"  {name:<36} {words}")
@@ -133,10 +140,11 @@ def ratios(rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=12, help="repetitions, of which the least counts")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch for the steps")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    masks(min(rounds, 5))
-    ratios(rounds)
+    masks(min(arguments.rounds, 5))
+    ratios(arguments.rounds, arguments.threads)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
-from symfield.compiler import CompilationError, cache_folder, find_compiler
+from symfield.compiler import CompilationError, cache_folder, compiled_for_torch, find_compiler
 from symfield.compiler import compiled as compiled_source
 from symfield.meanfield import kernels
 from symfield.meanfield.kernels import status
+from symfield.weightspace.asymmetric.expansion import WORKS, compiled_expand
 
 KIND = (("REAL", 4), ("ACTIVATION", 1), ("POINTWISE", 1), ("SINGLE", 0), ("IN", 1), ("OUT", 1), ("BIAS", 0))
 needs_compiler = pytest.mark.skipif(not status().available, reason=status().detail)
@@ -136,6 +139,100 @@ def test_flags_that_a_compiler_refuses_are_left_out(cache, monkeypatch, tmp_path
     script.chmod(0o755)
     monkeypatch.setenv("CC", str(script))
     assert compiled(KIND).symfield_advance
+
+
+EXTENSION = """
+#include <Python.h>
+static PyModuleDef module = {PyModuleDef_HEAD_INIT, "NAME", nullptr, -1, nullptr, nullptr, nullptr, nullptr, nullptr};
+PyMODINIT_FUNC PyInit_NAME() { return PyModule_Create(&module); }
+"""
+
+
+@pytest.fixture
+def extension(request, tmp_path) -> Path:
+    """Of a name of its own, since Python keeps what it has imported."""
+    name = f"of_{abs(hash(request.node.name))}"
+    source = tmp_path / f"{name}.cpp"
+    source.write_text(EXTENSION.replace("NAME", name))
+    return source
+
+
+needs_extensions = pytest.mark.skipif(compiled_expand()[1] != WORKS, reason=compiled_expand()[1])
+
+
+@needs_extensions
+def test_an_extension_is_compiled_once_and_the_log_says_so(cache, extension, caplog):
+    assert compiled_for_torch(extension).__name__ == extension.stem
+    (library,) = cache.glob("*.so")
+    before = library.stat().st_mtime_ns
+    assert compiled_for_torch(extension).__name__ == extension.stem
+    assert library.stat().st_mtime_ns == before
+    assert [record.getMessage() for record in caplog.records] == [
+        f"symfield compiles {extension.name} for torch {torch.__version__}, once; a moment"
+    ]
+
+
+@needs_extensions
+def test_one_of_many_compiles_an_extension_and_the_others_wait(cache, extension, caplog):
+    with ThreadPoolExecutor(4) as pool:
+        modules = list(pool.map(compiled_for_torch, [extension] * 4))
+    assert {module.__name__ for module in modules} == {extension.stem}
+    assert len(caplog.records) == 1
+
+
+@needs_extensions
+def test_a_damaged_extension_is_replaced(cache, extension, monkeypatch):
+    text = (
+        f"from pathlib import Path; from symfield.compiler import compiled_for_torch as c; c(Path({str(extension)!r}))"
+    )
+    subprocess.run([sys.executable, "-c", text], check=True, capture_output=True)
+    (library,) = cache.glob("*.so")
+    library.unlink()
+    library.write_bytes(b"half a file")
+    assert compiled_for_torch(extension).__name__ == extension.stem
+
+
+@needs_extensions
+def test_an_extension_that_is_refused_is_tried_again_after_a_day(cache, extension, caplog):
+    extension.write_text("#error not today")
+    for _ in range(2):
+        with pytest.raises(CompilationError, match=f"does not compile {extension.name}.*not today"):
+            compiled_for_torch(extension)
+    assert len(caplog.records) == 1
+    (failed,) = cache.glob("*.failed")
+    os.utime(failed, (time.time() - 90_000, time.time() - 90_000))
+    with pytest.raises(CompilationError, match="not today"):
+        compiled_for_torch(extension)
+    assert len(caplog.records) == 2
+
+
+@needs_extensions
+def test_an_extension_that_cannot_be_imported_is_an_error(cache, extension):
+    extension.write_text(EXTENSION.replace("PyInit_NAME", "PyInit_other").replace("NAME", "other"))
+    with pytest.raises(CompilationError, match="cannot be imported"):
+        compiled_for_torch(extension)
+
+
+def test_no_compiler_of_extensions_is_an_error_that_says_what_to_do(cache, extension, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(CompilationError, match="install g\\+\\+ or clang\\+\\+, or set CXX"):
+        compiled_for_torch(extension)
+
+
+@needs_extensions
+@pytest.mark.parametrize("name", ["g++", "clang++"])
+def test_only_the_compiler_whose_threads_torch_has_uses_them(cache, extension, monkeypatch, tmp_path, name):
+    real, said = find_compiler("CXX"), tmp_path / "said"
+    assert real is not None
+    script = tmp_path / name
+    script.write_text(
+        f'#!/bin/sh\nif [ "$1" = --version ]; then echo {name}; exit; fi\necho "$@" >> {said}\nexec {real[0]} "$@"\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+    assert compiled_for_torch(extension).__name__ == extension.stem
+    assert ("-fopenmp" in said.read_text()) == (name == "g++")
 
 
 def test_the_cache_is_a_folder_of_the_user(monkeypatch):

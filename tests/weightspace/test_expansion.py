@@ -9,15 +9,26 @@ from hypothesis import strategies as st
 from torch.func import functional_call, hessian, jvp, stack_module_state, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from symfield.weightspace import AsymmetricLinear, BoundZeros, Rule, asymmetrize
-from symfield.weightspace.asymmetric import expansion
-from symfield.weightspace.asymmetric.expansion import bits_of, collect, expand
+from symfield.weightspace import AsymmetricLinear, BoundZeros, MaskedWeight, Rule, asymmetrize
+from symfield.weightspace.asymmetric.expansion import WORKS, bits_of, collect, compiled_expand, expand
 
-needs_kernel = pytest.mark.skipif(expansion._library(4) is None, reason="no compiler, or a processor without AVX2")
+needs_kernel = pytest.mark.skipif(compiled_expand()[1] != WORKS, reason=compiled_expand()[1])
 
 
+@pytest.fixture
 def by_torch(monkeypatch):
-    monkeypatch.setenv("SYMFIELD_KERNEL", "off")
+    """From the call on, entries are moved by torch's scatter."""
+
+    def switch_off():
+        monkeypatch.setenv("SYMFIELD_KERNEL", "off")
+        compiled_expand.cache_clear()
+
+    yield switch_off
+    compiled_expand.cache_clear()
+
+
+def is_compiled(weight):
+    return weight.grad_fn is not None and weight.grad_fn.name() == "ExpandBackward"
 
 
 @needs_kernel
@@ -37,7 +48,7 @@ def test_values_and_gradients_are_those_of_torch_bit_by_bit(rows, size, share, s
     entries = torch.randn(len(places), generator=generator, dtype=dtype).requires_grad_()
     dense = expand(entries, fixed, places, bits_of(mask))
     assert torch.equal(dense, fixed.reshape(-1).scatter(-1, places, entries).reshape(rows, size))
-    assert len(places) == 0 or type(dense.grad_fn).__name__ == "_ExpandBackward"
+    assert len(places) == 0 or is_compiled(dense)
     (gradient,) = torch.autograd.grad(dense, entries, weights)
     assert torch.equal(gradient, collect(weights, places))
     (gradient,) = torch.autograd.grad(expand(entries, fixed, places, bits_of(mask)).sum(), entries)  # a strided one
@@ -50,12 +61,14 @@ def layer(**options):
 
 @needs_kernel
 @pytest.mark.parametrize("options", [{}, {"mask": BoundZeros()}])
-def test_a_step_of_a_layer_is_the_same_with_and_without_the_kernel(options, monkeypatch):
+def test_a_step_of_a_layer_is_the_same_with_and_without_the_kernel(options, by_torch):
     x = torch.randn(6, 13)
     one = layer(**options)
     two = copy.deepcopy(one)
+    assert is_compiled(one.weight)
     one(x).square().sum().backward()
-    by_torch(monkeypatch)
+    by_torch()
+    assert not is_compiled(two.weight)
     two(x).square().sum().backward()
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
         assert torch.equal(a.grad, b.grad)
@@ -98,22 +111,122 @@ def test_a_traced_model_holds_the_scatter_and_moves_as_before():
     assert torch.allclose(torch.export.export(model, (x,)).module()(x), model(x))
 
 
-def test_switching_the_kernel_off_leaves_the_scatter(monkeypatch):
-    by_torch(monkeypatch)
-    assert type(layer().weight.grad_fn).__name__ != "_ExpandBackward"
+def test_switching_the_kernel_off_leaves_the_scatter(by_torch):
+    by_torch()
+    assert not is_compiled(layer().weight)
+    assert compiled_expand()[1] == "compiled kernels are switched off by SYMFIELD_KERNEL; torch's scatter is used"
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 @needs_kernel
-def test_no_bits_make_the_kernel_read_or_write_outside_of_its_arrays():
-    library = expansion._library(4)
-    guarded, entries = torch.full((40,), 7.0), torch.arange(1.0, 21)
-    dense, fixed = guarded[8:24], torch.zeros(16)
-    none = torch.zeros(2, dtype=torch.uint8)  # though all sixteen entries are said to be trainable
-    library.symfield_expand(entries.data_ptr(), 16, fixed.data_ptr(), none.data_ptr(), 16, dense.data_ptr())
-    assert not dense.any()
-    assert (torch.cat([guarded[:8], guarded[24:]]) == 7).all()
-    library.symfield_compress(fixed.data_ptr(), none.data_ptr(), 16, dense.data_ptr(), 16)
-    assert (torch.cat([guarded[:8], guarded[24:]]) == 7).all()
+@pytest.mark.parametrize("size", [70_000, 131_072, 200_003])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.9, 1.0])
+def test_threads_share_the_entries_and_change_nothing(size, share, threads):
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.rand(size, generator=generator) < share
+    fixed, weights = torch.randn((2, size), generator=generator)
+    places = mask.nonzero()[:, 0]
+    entries = torch.randn(len(places), generator=generator).requires_grad_()
+    for count in (1, 2, 3):
+        threads(count)
+        dense = expand(entries, fixed, places, bits_of(mask))
+        assert torch.equal(dense, fixed.scatter(-1, places, entries))
+        assert torch.equal(torch.autograd.grad(dense, entries, weights)[0], weights[places])
+
+
+@needs_kernel
+@settings(deadline=None)
+@given(size=st.integers(1, 200), count=st.integers(0, 200), share=st.floats(0, 1), seed=st.integers(0, 99))
+def test_bits_that_say_more_or_less_than_the_places_are_followed_as_far_as_the_entries_go(size, count, share, seed):
+    """Other code may put other bits there: nothing outside of the arrays is touched."""
+    generator = torch.Generator().manual_seed(seed)
+    said = torch.rand(size, generator=generator) < share
+    count = min(count, size)
+    entries = torch.arange(1.0, count + 1).requires_grad_()
+    dense = expand(entries, torch.zeros(size), torch.arange(count), bits_of(said))
+    expected = torch.zeros(size)
+    told = said.nonzero()[:count, 0]
+    expected[told] = entries.detach()[: len(told)]
+    assert torch.equal(dense, expected)
+    if count:
+        (gradient,) = torch.autograd.grad(dense, entries, torch.arange(1.0, size + 1))
+        assert torch.equal(gradient[: len(told)], told + 1.0)
+
+
+@needs_kernel
+def test_hooks_caches_and_a_second_step_are_seen_where_a_weight_is_read():
+    model = layer()
+    steps, seen = model.parametrizations.weight, []
+    for module in (steps, steps[0]):
+        for register in (module.register_forward_hook, module.register_forward_pre_hook):
+            handle = register(lambda *_: seen.append(1))
+            model.weight.sum()
+            handle.remove()
+            model.weight.sum()
+    handle = steps[0].register_full_backward_hook(lambda *_: seen.append(1))
+    model.weight.sum().backward()
+    handle.remove()
+    assert len(seen) == 5
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda *_: seen.append(1))
+    model.weight.sum()
+    handle.remove()
+    assert len(seen) > 5
+    with torch.nn.utils.parametrize.cached():
+        assert model.weight is model.weight
+    assert model.weight is not model.weight
+    before = model.weight
+    torch.nn.utils.parametrize.register_parametrization(model, "weight", Twice())
+    assert torch.equal(model.weight, 2 * before)
+
+
+class Twice(torch.nn.Module):
+    """The double."""
+
+    def forward(self, weight):
+        return 2 * weight
+
+
+def test_symbolic_tracing_into_a_layer_keeps_its_parameters():
+    class Everything(torch.fx.Tracer):
+        def is_leaf_module(self, module, name):
+            return isinstance(module, MaskedWeight)  # whose arguments are checked to be tensors in these tests
+
+    model = torch.nn.Sequential(layer())
+    graph = torch.fx.GraphModule(model, Everything().trace(model))
+    x = torch.randn(6, 13)
+    with torch.no_grad():
+        next(model.parameters()).add_(1.0)
+        model[0].parametrizations.weight.original.add_(1.0)
+    assert torch.allclose(graph(x), model(x))
+
+
+@needs_kernel
+def test_dispatch_modes_see_what_torch_does():
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    names = []
+
+    class Record(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            names.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    model = layer()
+    with Record():
+        model.weight.sum().backward()
+    assert {"aten.scatter.src", "aten.gather.default"} <= set(names)
+    dense = model.weight
+    assert is_compiled(dense)
+    names.clear()
+    with Record():
+        dense.sum().backward()
+    assert "aten.gather.default" in names
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
@@ -129,10 +242,41 @@ def test_a_cast_of_all_buffers_leaves_masks_and_places_alone(dtype):
 def test_fixed_values_or_bits_of_another_size_are_left_to_torch():
     mask = torch.tensor([[True, False], [True, True]])
     places, entries = mask.reshape(-1).nonzero()[:, 0], torch.ones(3)
-    assert expansion._serving(entries, torch.zeros(2, 2), places, bits_of(mask)) is not None
-    assert expansion._serving(entries, torch.zeros(90, 2), places, bits_of(mask)) is None
-    assert expansion._serving(entries, torch.zeros(2, 2), places, bits_of(mask).float()) is None
-    assert expansion._serving(torch._neg_view(entries), torch.zeros(2, 2), places, bits_of(mask)) is None
+    bits = bits_of(mask)
+    assert compiled_expand()[0](entries, torch.zeros(2, 2), places, bits) is not None
+    assert compiled_expand()[0](entries, torch.zeros(90, 2), places, bits) is None
+    assert compiled_expand()[0](entries[:2], torch.zeros(2, 2), places, bits) is None
+    assert compiled_expand()[0](entries, torch.zeros(2, 2), places, bits.float()) is None
+    assert compiled_expand()[0](entries, torch.zeros(2, 2).double(), places, bits) is None
+    assert compiled_expand()[0](entries.half(), torch.zeros(2, 2).half(), places, bits) is None
+    assert compiled_expand()[0](torch._neg_view(entries), torch.zeros(2, 2), places, bits) is None
+    assert compiled_expand()[0](torch.ones(6)[::2], torch.zeros(2, 2), places, bits) is None
+    assert compiled_expand()[0](entries, torch.zeros(2, 2).T.contiguous().T, places, bits) is None
+    assert compiled_expand()[0](entries, torch.zeros(2, 2, requires_grad=True), places, bits) is None
+    assert compiled_expand()[0](entries.to("meta"), torch.zeros(2, 2), places, bits) is None
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(entries, entries)
+        assert compiled_expand()[0](dual, torch.zeros(2, 2), places, bits) is None
+    assert compiled_expand()[0](entries, None, places, bits) is None
+
+
+@needs_kernel
+def test_gradients_accumulate_are_retained_and_pass_through_inference():
+    model = layer()
+    for times in (1, 2):
+        dense = model.weight
+        dense.retain_grad()
+        dense.sum().backward(retain_graph=True)
+        assert torch.equal(dense.grad, torch.ones_like(dense))
+        assert torch.equal(
+            next(p.grad for n, p in model.named_parameters() if "original" in n), torch.full((9, 9), times)
+        )
+    with torch.no_grad():
+        assert not model.weight.requires_grad
+    with torch.inference_mode():
+        assert torch.equal(model.weight, dense)
+    model.parametrizations.weight.original.requires_grad_(False)
+    assert not model.weight.requires_grad
 
 
 def test_a_batch_of_gradients_is_the_stack_of_single_ones():

@@ -67,12 +67,15 @@ def _torch() -> list[Finding]:
 
 def _kernel() -> list[Finding]:
     from symfield.meanfield.kernels import status
+    from symfield.weightspace.asymmetric.expansion import WORKS, compiled_expand
 
     found = status()
     compiler = found.compiler or "none found; everything works in plain torch, only slower"
+    entries = compiled_expand()[1]
     return [
         Finding("compiler", "ok" if found.compiler else "note", compiler),
         Finding("fused kernel", "ok" if found.available else "note", found.detail),
+        Finding("fixed entries", "ok" if entries == WORKS else "note", entries),
     ]
 
 

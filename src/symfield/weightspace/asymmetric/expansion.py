@@ -1,32 +1,31 @@
 """Trainable entries into a weight and their gradient out of it: compiled, else by a scatter and a gather.
 
-The compiled pair (``expansion.c``, see :mod:`symfield.compiler`) moves entries in the order of memory, under a mask of
-one bit an entry. It serves float32 and float64 on a CPU with AVX2, where plain tensors meet ordinary autograd. Inside
-of function transforms, compilation, tracing and dispatch modes, for forward-mode and second derivatives, and everywhere
-else, torch's own scatter and gather do. Both move entries without computing with them: results agree bit by bit.
+The compiled function (``expansion.cpp``, see :mod:`symfield.compiler`) moves entries in the order of memory, under a
+mask of one bit an entry, and so does its derivative. It serves float32 and float64 on a CPU with AVX2, where plain
+tensors meet ordinary autograd. Inside of function transforms, compilation, tracing and dispatch modes, for forward-mode
+and second derivatives, and everywhere else, torch's own scatter and gather do. Both move entries without computing with
+them: results agree bit by bit.
 """
 
 from __future__ import annotations
 
-import ctypes
 import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import nn
 from torch._C import _functorch as functorch
-from torch.autograd import forward_ad
 
-from symfield.compiler import CompilationError, compiled, switched_off
+from symfield.compiler import CompilationError, compiled_for_torch, switched_off
 from symfield.typing import Bool, Float, Int, Tensor
 
-__all__ = ["bits_of", "collect", "expand", "expand_by_mask", "is_mask"]
+__all__ = ["WORKS", "bits_of", "collect", "compiled_expand", "expand", "expand_by_mask", "is_mask"]
 
-_SOURCE = Path(__file__).with_name("expansion.c")
-_ITEMS = {torch.float32: 4, torch.float64: 8}
-_PLAIN = (Tensor, nn.Parameter)
+WORKS = "a compiled function works and agrees with torch"
+_SOURCE = Path(__file__).with_name("expansion.cpp")
+_FLAGS = ("-mavx2", "-mpopcnt")
+_is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # torch 2.6 does not tell
 
 
 def bits_of(mask: Bool[Tensor, "..."]) -> Tensor:
@@ -87,10 +86,11 @@ def expand(
         tensor([[1., 5.],
                 [7., 2.]])
     """
-    library = _serving(entries, fixed, places, bits)
-    if library is None:
-        return _rows(fixed, places).scatter(-1, places, entries).reshape(fixed.shape)
-    return cast(Tensor, _Expand.apply(entries, fixed, places, bits, library))
+    if not torch.compiler.is_compiling() and entries.is_cpu is True:  # and not a proxy's
+        dense = compiled_expand()[0](entries, fixed, places, bits)
+        if dense is not None:
+            return dense
+    return _rows(fixed, places).scatter(-1, places, entries).reshape(fixed.shape)
 
 
 def is_mask(mask: Bool[Tensor, "..."], known: Bool[Tensor, "..."]) -> bool:
@@ -107,7 +107,7 @@ def is_mask(mask: Bool[Tensor, "..."], known: Bool[Tensor, "..."]) -> bool:
         >>> is_mask(torch.tensor([True]), torch.tensor([True])), is_mask(torch.tensor([True]), torch.tensor([False]))
         (True, False)
     """
-    if mask is known or torch.compiler.is_exporting():  # an export, which swaps all buffers, is of the model as it is
+    if mask is known or _is_exporting():  # an export, which swaps all buffers, is of the model as it is
         return True
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or type(mask) is not Tensor:
         return False
@@ -141,35 +141,9 @@ def expand_by_mask(
     return torch.where(flat, entries.reshape(-1).index_select(0, order), fixed.reshape(-1)).reshape(fixed.shape)
 
 
-class _Expand(torch.autograd.Function):
-    """The compiled pair."""
-
-    @staticmethod
-    def forward(ctx: Any, entries: Tensor, fixed: Tensor, places: Tensor, bits: Tensor, library: ctypes.CDLL) -> Tensor:
-        """Into the weight."""
-        ctx.places, ctx.bits, ctx.library = places, bits, library
-        dense = torch.empty_like(fixed)
-        library.symfield_expand(
-            entries.data_ptr(), entries.numel(), fixed.data_ptr(), bits.data_ptr(), fixed.numel(), dense.data_ptr()
-        )
-        return dense
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Out of its gradient; by a gather if that is to be differentiated again, or is one of many under ``vmap``."""
-        gradient, places = gradients[0], ctx.places
-        if torch.is_grad_enabled() or not _plain(gradient):
-            return collect(gradient, places), None, None, None, None
-        entries = gradient.new_empty(places.shape)
-        ctx.library.symfield_compress(
-            gradient.data_ptr(), ctx.bits.data_ptr(), gradient.numel(), entries.data_ptr(), places.numel()
-        )
-        return entries, None, None, None, None
-
-
 def _rows(weight: Tensor, places: Tensor) -> Tensor:
     """A weight as the matrix, or where rows are uneven the vector, that the places point into."""
-    return weight.reshape(len(weight), -1) if places.ndim == 2 else weight.reshape(-1)
+    return weight.reshape(weight.shape[0], -1) if places.ndim == 2 else weight.reshape(-1)
 
 
 def _batched(x: Tensor) -> bool:
@@ -177,66 +151,45 @@ def _batched(x: Tensor) -> bool:
     return functorch.is_functorch_wrapped_tensor(x) or functorch.is_legacy_batchedtensor(x)
 
 
-def _plain(x: Tensor) -> bool:
-    """Whether the entries lie in memory one after the other, as they are."""
-    return (
-        type(x) in _PLAIN
-        and not _batched(x)
-        and x.layout is torch.strided
-        and x.is_cpu
-        and x.is_contiguous()
-        and not x.is_neg()
-        and not x._is_zerotensor()
-    )
-
-
-def _serving(entries: Tensor, fixed: Tensor, places: Tensor, bits: Tensor) -> ctypes.CDLL | None:
-    """The library, where it does what torch would do."""
-    if torch.compiler.is_compiling():
-        return None
-    dtype = entries.dtype
-    plain = (
-        dtype in _ITEMS
-        and fixed.dtype is dtype
-        and bits.dtype is torch.uint8
-        and _plain(entries)
-        and _plain(fixed)
-        and _plain(bits)
-        and entries.shape == places.shape
-        and bits.numel() == (fixed.numel() + 7) // 8
-        and not fixed.requires_grad
-        and not torch._C._are_functorch_transforms_active()
-        and not torch._C._get_tracing_state()
-        and forward_ad._current_level < 0
-        and not torch._C._len_torch_dispatch_stack()
-        and not switched_off()
-    )
-    return _library(_ITEMS[dtype]) if plain else None
+def _nothing(entries: Tensor, fixed: Tensor, places: Tensor, bits: Tensor) -> Tensor | None:
+    """In place of the compiled function, where there is none."""
+    return None
 
 
 @functools.cache
-def _library(itemsize: int) -> ctypes.CDLL | None:
-    """The compiled pair, once it has agreed with torch on a small problem; None where it serves nothing."""
+def compiled_expand() -> tuple[Callable[[Tensor, Tensor, Tensor, Tensor], Tensor | None], str]:
+    """The compiled form of :func:`expand`, for tensors on a CPU and outside of ``torch.compile``; compiles it at first.
+
+    Returns:
+        A function of entries, fixed values, places and bits that returns the weight, or None where it leaves that to
+        torch; and in words that it is compiled, or why not. It has agreed with torch on a small problem, or returns
+        None for everything.
+
+    Example:
+        >>> compiled_expand()[0](torch.ones(1), torch.zeros(2), torch.tensor([1]), torch.ones(1)) is None  # no bytes
+        True
+    """
+    instead = "torch's scatter is used"
+    if switched_off():
+        return _nothing, f"compiled kernels are switched off by SYMFIELD_KERNEL; {instead}"
+    if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+        return _nothing, f"the processor has no AVX2; {instead}"
     try:
-        library = compiled(_SOURCE, definitions=(("REAL", itemsize),))
-    except CompilationError:
-        return None
-    pointer, integer = ctypes.c_void_p, ctypes.c_int64
-    library.symfield_lanes.restype = ctypes.c_int
-    library.symfield_expand.argtypes = [pointer, integer, pointer, pointer, integer, pointer]
-    library.symfield_compress.argtypes = [pointer, pointer, integer, pointer, integer]
-    library.symfield_expand.restype = library.symfield_compress.restype = None
-    return library if library.symfield_lanes() > 1 and _agrees(library, itemsize) else None
+        function = compiled_for_torch(_SOURCE, flags=_FLAGS).expand
+    except CompilationError as error:
+        return _nothing, f"{error}; {instead}"
+    if not _agrees(function):
+        return _nothing, f"the compiled function does not agree with torch; {instead}"
+    return function, WORKS
 
 
-def _agrees(library: ctypes.CDLL, itemsize: int) -> bool:
-    size = 203
-    i = torch.arange(size)
-    mask = (i * i % 7 < 3) | (i > 180)
-    places, bits = mask.nonzero()[:, 0], bits_of(mask)
-    fixed = (i + 1000).to(torch.float32 if itemsize == 4 else torch.float64)
-    entries = -1.0 - torch.arange(len(places)).to(fixed)
-    dense, back = torch.empty_like(fixed), torch.empty_like(entries)
-    library.symfield_expand(entries.data_ptr(), len(places), fixed.data_ptr(), bits.data_ptr(), size, dense.data_ptr())
-    library.symfield_compress(dense.data_ptr(), bits.data_ptr(), size, back.data_ptr(), len(places))
-    return torch.equal(dense, fixed.scatter(-1, places, entries)) and torch.equal(back, entries)
+def _agrees(function: Callable[..., Tensor | None]) -> bool:
+    with torch.inference_mode(False), torch.enable_grad():  # whatever holds where the function is first called for
+        i = torch.arange(203, dtype=torch.float32, device="cpu")
+        mask = (i * i % 7 < 3) | (i > 180)
+        places, fixed, entries = mask.nonzero()[:, 0], i + 1000, -1 - i[mask]
+        dense = function(entries.requires_grad_(), fixed, places, bits_of(mask))
+        if dense is None:
+            return False
+        (back,) = torch.autograd.grad(dense, entries, fixed)
+        return torch.equal(dense, fixed.scatter(-1, places, entries)) and torch.equal(back, fixed[places])

@@ -20,10 +20,12 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
+from torch.compiler import is_compiling
+from torch.nn.modules import module as modules
 from torch.nn.utils import parametrize
 
 from symfield.typing import Bool, Float, Tensor
-from symfield.weightspace.asymmetric.expansion import bits_of, collect, expand, expand_by_mask, is_mask
+from symfield.weightspace.asymmetric.expansion import bits_of, collect, compiled_expand, expand, expand_by_mask, is_mask
 
 __all__ = ["FixedEntries", "MaskedWeight", "ShiftedWeight", "fix_entries", "fixed_entries", "release_entries"]
 
@@ -250,7 +252,7 @@ def fix_entries(layer: nn.Module, name: str, weight: MaskedWeight | ShiftedWeigh
     if isinstance(weight, ShiftedWeight):  # registration asks for W' and keeps W' − F
         setattr(layer, name, nn.Parameter(weight(parameter.detach()), requires_grad=parameter.requires_grad))
     parametrize.register_parametrization(layer, name, weight, unsafe=True)
-    type(layer).__reduce_ex__ = _reduce  # type: ignore[method-assign, assignment]  # a class of this layer alone
+    _finish_class(type(layer), name)
     return layer
 
 
@@ -356,4 +358,55 @@ def _parametrized(layer: nn.Module, steps: Mapping[str, nn.Module | None]) -> No
         parametrize.register_parametrization(layer, name, nn.Identity())
         if step is not None:
             _steps(layer)[name] = step
-    type(layer).__reduce_ex__ = _reduce  # type: ignore[method-assign, assignment]
+        _finish_class(type(layer), name)
+
+
+_GETATTR = nn.Module.__getattr__  # which tracers replace
+_GLOBAL_HOOKS = (
+    modules._global_forward_hooks,
+    modules._global_forward_pre_hooks,
+    modules._global_backward_hooks,
+    modules._global_backward_pre_hooks,
+)
+
+
+def _finish_class(kind: type[nn.Module], name: str) -> None:
+    """Let the class that torch made for one layer be pickled, and read a weight without detours where that is the same.
+
+    torch calls a list of steps as a module, which calls its only one: a tenth of the time of a layer of 128 units.
+    That is left to torch where more would happen on the way, or something looks on.
+    """
+    kind.__reduce_ex__ = _reduce  # type: ignore[method-assign, assignment]
+    by_torch: property = getattr(kind, name)
+    read = cast(Callable[[nn.Module], Any], by_torch.fget)
+
+    def weight(layer: nn.Module) -> Any:  # a tensor, or what a tracer has in its place
+        if not (is_compiling() or parametrize._cache_enabled or any(_GLOBAL_HOOKS)):
+            steps = cast(Any, layer._modules["parametrizations"])._modules[name]
+            step, entries = steps._modules["0"], steps._parameters.get("original")
+            if (
+                type(step) is MaskedWeight
+                and step._buffers["trainable_entries"] is step._mask_of_places
+                and not step.axis
+                and entries is not None
+                and entries.is_cpu
+                and len(steps._modules) == 1
+                and nn.Module.__getattr__ is _GETATTR
+                and not (
+                    step._forward_hooks
+                    or step._forward_pre_hooks
+                    or step._backward_hooks
+                    or step._backward_pre_hooks
+                    or steps._forward_hooks
+                    or steps._forward_pre_hooks
+                    or steps._backward_hooks
+                    or steps._backward_pre_hooks
+                )
+            ):
+                fixed = cast(Tensor, step._buffers["fixed_values"])
+                dense = compiled_expand()[0](entries, fixed, step._places, step._bits)
+                if dense is not None:
+                    return dense
+        return read(layer)
+
+    setattr(kind, name, property(weight, by_torch.fset))

@@ -1,0 +1,228 @@
+/* Trainable entries into a weight, and those of its gradient out of it: a function for Python with its derivative.
+
+   Bit i of `bits` (of bytes in ascending order, least significant bit first) says whether entry i, in the order of memory,
+   is trainable. Entries are moved and never computed with, so that results are those of a scatter and a gather, bit by bit.
+   A vector of AVX2 at a time, one by one where it would reach beyond the last trainable entry. Whatever the bits are,
+   nothing outside of the arrays is read or written.
+
+   The function takes tensors from Python itself, and its derivative is a node of torch's graph: both the dispatcher of
+   operators and functions written in Python cost more than moving the entries of a layer of a hundred units. torch held
+   such nodes by a shared pointer, then by an intrusive one: `node` takes either. */
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <type_traits>
+
+#include <ATen/Parallel.h>
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/gather.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/python_variable.h>
+
+namespace {
+
+using at::Tensor;
+using torch::autograd::Node;
+using torch::autograd::variable_list;
+
+template <typename real>
+constexpr int lanes = 32 / sizeof(real);
+
+/* for a mask, by words of four bytes: how many trainable ones are before a word, with the sign set where it is one, which
+   is what a permutation and a blend look at; and which are trainable, in turn */
+struct alignas(32) Row {
+  uint32_t before[8] = {}, which[8] = {};
+};
+
+template <typename real>
+std::array<Row, 1 << lanes<real>> rows() {
+  constexpr uint32_t words = sizeof(real) / 4; /* in an entry */
+  std::array<Row, 1 << lanes<real>> all;
+  for (uint32_t mask = 0; mask < all.size(); mask++)
+    for (uint32_t word = 0, found = 0; word < 8; word++) {
+      const bool on = mask >> word / words & 1;
+      all[mask].before[word] = found | (on ? 1u << 31 : 0);
+      if (on) all[mask].which[found++] = word;
+    }
+  return all;
+}
+
+template <typename real>
+const auto table = rows<real>();
+
+__m256 load(const void *p) { return _mm256_loadu_ps(static_cast<const float *>(p)); }
+__m256i words(const uint32_t *row) { return _mm256_load_si256(reinterpret_cast<const __m256i *>(row)); }
+void store(void *p, __m256 values) { _mm256_storeu_ps(static_cast<float *>(p), values); }
+
+/* the mask of `n` entries from i on, of which i is a multiple */
+uint32_t mask_at(const uint8_t *bits, int64_t i, int n) { return bits[i >> 3] >> (i & 7) & ((1u << n) - 1); }
+
+/* dense[i] = the next of `entries` where i is trainable, fixed[i] elsewhere */
+template <typename real>
+void spread(const real *entries, int64_t count, const real *fixed, const uint8_t *bits, int64_t size, real *dense) {
+  const real *end = entries + count;
+  int64_t i = 0;
+  for (; i + lanes<real> <= size && end - entries >= lanes<real>; i += lanes<real>) {
+    const uint32_t mask = mask_at(bits, i, lanes<real>);
+    const __m256i row = words(table<real>[mask].before);
+    const __m256 placed = _mm256_permutevar8x32_ps(load(entries), row);
+    store(dense + i, _mm256_blendv_ps(load(fixed + i), placed, _mm256_castsi256_ps(row)));
+    entries += __builtin_popcount(mask);
+  }
+  if (i < size) std::memcpy(dense + i, fixed + i, (size - i) * sizeof(real));
+  for (; i < size && entries < end; i++)
+    if (mask_at(bits, i, 1)) dense[i] = *entries++;
+}
+
+/* the trainable entries of `dense`, one after the other */
+template <typename real>
+void collect(const real *dense, const uint8_t *bits, int64_t size, real *entries, int64_t count) {
+  real *end = entries + count;
+  int64_t i = 0;
+  for (; i + lanes<real> <= size && end - entries >= lanes<real>; i += lanes<real>) {
+    const uint32_t mask = mask_at(bits, i, lanes<real>);
+    store(entries, _mm256_permutevar8x32_ps(load(dense + i), words(table<real>[mask].which)));
+    entries += __builtin_popcount(mask);
+  }
+  for (; i < size && entries < end; i++)
+    if (mask_at(bits, i, 1)) *entries++ = dense[i];
+}
+
+int64_t ones(const uint8_t *bits, int64_t bytes) {
+  int64_t count = 0, i = 0;
+  for (uint64_t word; i + 8 <= bytes; i += 8) {
+    std::memcpy(&word, bits + i, 8);
+    count += __builtin_popcountll(word);
+  }
+  for (; i < bytes; i++) count += __builtin_popcount(bits[i]);
+  return count;
+}
+
+/* `move(start, stop, first, count)` for parts of all entries, whose trainable ones are the `count` from `first` on; on the
+   threads of torch, in whole words of bits, and such that no part takes entries of another */
+template <typename Move>
+void in_parts(const uint8_t *bits, int64_t size, int64_t count, Move move) {
+  constexpr int64_t word = 64, enough = 32768; /* entries for one thread, as for sums and products of torch */
+  at::parallel_for(0, (size + word - 1) / word, enough / word, [&](int64_t begin, int64_t end) {
+    const int64_t start = begin * word, stop = std::min(size, end * word);
+    const int64_t first = std::min(count, ones(bits, start / 8));
+    const int64_t last = stop == size ? count : std::min(count, first + ones(bits + start / 8, (stop - start) / 8));
+    move(start, stop, first, last - first);
+  });
+}
+
+/* whether entries lie in memory one after the other, as they are, and nothing wants to see what is done with them */
+bool plain(const Tensor &x) {
+  using c10::DispatchKey;
+  static const c10::DispatchKeySet of_tensor(
+      {DispatchKey::CPU, DispatchKey::ADInplaceOrView, DispatchKey::AutogradCPU, DispatchKey::AutocastCPU});
+  static const c10::DispatchKeySet of_thread(
+      {DispatchKey::BackendSelect, DispatchKey::ADInplaceOrView, DispatchKey::AutocastCPU});
+  return of_tensor.has_all(x.key_set()) && of_thread.has_all(c10::impl::tls_local_dispatch_key_set().included_) &&
+         x.is_contiguous();
+}
+
+template <typename Function>
+void with_type_of(const Tensor &x, Function function) {
+  if (x.scalar_type() == at::kFloat)
+    function(float{});
+  else
+    function(double{});
+}
+
+struct ExpandBackward : Node {
+  Tensor places, bits; /* constants: they need no guard against changes in place */
+
+  std::string name() const override { return "ExpandBackward"; }
+
+  variable_list apply(variable_list &&gradients) override {
+    const Tensor &gradient = gradients[0];
+    if (!gradient.defined()) return {Tensor()};
+    if (c10::GradMode::is_enabled() || !plain(gradient)) {
+      const Tensor flat = places.dim() == 2 ? gradient.reshape({gradient.size(0), -1}) : gradient.reshape({-1});
+      return {flat.gather(-1, places)};
+    }
+    at::AutoDispatchBelowADInplaceOrView guard;
+    const Tensor entries = at::empty(places.sizes(), gradient.options());
+    with_type_of(gradient, [&](auto zero) {
+      using real = decltype(zero);
+      const real *dense = gradient.const_data_ptr<real>();
+      real *into = entries.mutable_data_ptr<real>();
+      const uint8_t *mask = bits.const_data_ptr<uint8_t>();
+      in_parts(mask, gradient.numel(), entries.numel(), [=](int64_t i, int64_t stop, int64_t first, int64_t count) {
+        collect(dense + i, mask + i / 8, stop - i, into + first, count);
+      });
+    });
+    return {entries};
+  }
+};
+
+template <typename Pointer, typename Made>
+auto node() {
+  if constexpr (std::is_same_v<Pointer, std::shared_ptr<Node>>)
+    return std::make_shared<Made>();
+  else
+    return c10::make_intrusive<Made>();
+}
+
+/* the weight, or nothing where this is left to torch */
+std::optional<Tensor> expand(const Tensor &entries, const Tensor &fixed, const Tensor &places, const Tensor &bits) {
+  const auto type = entries.scalar_type();
+  if (!(type == at::kFloat || type == at::kDouble) || fixed.scalar_type() != type || bits.scalar_type() != at::kByte ||
+      !plain(entries) || !plain(fixed) || !plain(bits) || entries.sizes() != places.sizes() ||
+      bits.numel() != (fixed.numel() + 7) / 8 || fixed.requires_grad() || torch::autograd::isFwGradDefined(entries))
+    return std::nullopt;
+  Tensor dense;
+  {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    dense = at::empty_like(fixed);
+  }
+  with_type_of(entries, [&](auto zero) {
+    using real = decltype(zero);
+    const real *from = entries.const_data_ptr<real>(), *values = fixed.const_data_ptr<real>();
+    real *into = dense.mutable_data_ptr<real>();
+    const uint8_t *mask = bits.const_data_ptr<uint8_t>();
+    in_parts(mask, fixed.numel(), entries.numel(), [=](int64_t i, int64_t stop, int64_t first, int64_t count) {
+      spread(from + first, count, values + i, mask + i / 8, stop - i, into + i);
+    });
+  });
+  if (c10::GradMode::is_enabled() && entries.requires_grad()) {
+    auto backward = node<std::decay_t<decltype(entries.grad_fn())>, ExpandBackward>();
+    backward->places = places;
+    backward->bits = bits;
+    backward->set_next_edges(torch::autograd::collect_next_edges(entries));
+    torch::autograd::set_history(dense, backward);
+  }
+  return dense;
+}
+
+PyObject *expand_in_python(PyObject *, PyObject *const *arguments, Py_ssize_t count) {
+  HANDLE_TH_ERRORS
+  for (Py_ssize_t i = 0; i < 4; i++)
+    if (count != 4 || !THPVariable_CheckExact(arguments[i])) Py_RETURN_NONE;
+  const auto dense = expand(THPVariable_Unpack(arguments[0]), THPVariable_Unpack(arguments[1]),
+                            THPVariable_Unpack(arguments[2]), THPVariable_Unpack(arguments[3]));
+  if (!dense) Py_RETURN_NONE;
+  return THPVariable_Wrap(*dense);
+  END_HANDLE_TH_ERRORS
+}
+
+PyMethodDef functions[] = {
+    {"expand", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(expand_in_python)), METH_FASTCALL,
+     "entries, fixed, places, bits: the weight, or None where this is left to torch"},
+    {nullptr, nullptr, 0, nullptr}};
+
+PyModuleDef module = {PyModuleDef_HEAD_INIT, "expansion", nullptr, -1, functions, nullptr, nullptr, nullptr, nullptr};
+
+}  // namespace
+
+PyMODINIT_FUNC PyInit_expansion() { return PyModule_Create(&module); }
