@@ -159,7 +159,7 @@ def _from_program(model: nn.Module, program: Any) -> ParameterGraph:
         elif fx.op == "call_function":
             made[fx] = _node(fx, _op(fx.target), made, fx.args, fx.kwargs)
     outputs = [
-        arg for spec, arg in zip(signature.output_specs, next(reversed(program.graph.nodes)).args[0], strict=True)
+        arg for spec, arg in zip(signature.output_specs, next(iter(reversed(program.graph.nodes))).args[0], strict=True)
     ]
     return _graph(model, made, outputs, tensors, aliases, "torch.export")
 
@@ -198,7 +198,7 @@ def _by_proxy(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], f
             made[fx].shape = tuple(made[fx].value.shape)  # type: ignore[union-attr]
         elif fx.op == "call_function":
             made[fx] = _node(fx, _op(fx.target), made, fx.args, fx.kwargs)
-    outputs = list(next(reversed(module.graph.nodes)).args[0])
+    outputs = list(next(iter(reversed(module.graph.nodes))).args[0])
     return _graph(model, made, outputs, tensors, aliases, "make_fx")
 
 
