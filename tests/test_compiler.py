@@ -157,15 +157,25 @@ def extension(request, tmp_path) -> Path:
     return source
 
 
+def test_what_the_environment_says_wrongly_is_named(cache, extension, monkeypatch):
+    monkeypatch.setenv("CXX", 'g++ "')
+    with pytest.raises(CompilationError, match="is no command: No closing quotation"):
+        compiled_for_torch(extension)
+    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("SYMFIELD_CACHE", "~nobody-of-this-name/cache")
+    with pytest.raises(CompilationError, match=r"no cache folder: .* Set SYMFIELD_CACHE|no C\+\+ compiler"):
+        compiled_for_torch(extension)
+
+
 needs_extensions = pytest.mark.skipif(compiled_expand()[1] != WORKS, reason=compiled_expand()[1])
 
 
 @needs_extensions
 def test_an_extension_is_compiled_once_and_the_log_says_so(cache, extension, caplog):
-    assert compiled_for_torch(extension).__name__ == extension.stem
+    assert compiled_for_torch(extension).__name__ == f"symfield._compiled.{extension.stem}"
     (library,) = cache.glob("*.so")
     before = library.stat().st_mtime_ns
-    assert compiled_for_torch(extension).__name__ == extension.stem
+    assert compiled_for_torch(extension).__name__ == f"symfield._compiled.{extension.stem}"
     assert library.stat().st_mtime_ns == before
     assert [record.getMessage() for record in caplog.records] == [
         f"symfield compiles {extension.name} for torch {torch.__version__}, once; a moment"
@@ -176,8 +186,15 @@ def test_an_extension_is_compiled_once_and_the_log_says_so(cache, extension, cap
 def test_one_of_many_compiles_an_extension_and_the_others_wait(cache, extension, caplog):
     with ThreadPoolExecutor(4) as pool:
         modules = list(pool.map(compiled_for_torch, [extension] * 4))
-    assert {module.__name__ for module in modules} == {extension.stem}
+    assert {module.__name__ for module in modules} == {f"symfield._compiled.{extension.stem}"}
     assert len(caplog.records) == 1
+
+
+@needs_extensions
+def test_an_extension_leaves_other_modules_of_its_name_alone(cache, extension, monkeypatch):
+    monkeypatch.setitem(sys.modules, extension.stem, sys)
+    compiled_for_torch(extension)
+    assert sys.modules[extension.stem] is sys
 
 
 @needs_extensions
@@ -189,7 +206,7 @@ def test_a_damaged_extension_is_replaced(cache, extension, monkeypatch):
     (library,) = cache.glob("*.so")
     library.unlink()
     library.write_bytes(b"half a file")
-    assert compiled_for_torch(extension).__name__ == extension.stem
+    assert compiled_for_torch(extension).__name__ == f"symfield._compiled.{extension.stem}"
 
 
 @needs_extensions
@@ -200,10 +217,11 @@ def test_an_extension_that_is_refused_is_tried_again_after_a_day(cache, extensio
             compiled_for_torch(extension)
     assert len(caplog.records) == 1
     (failed,) = cache.glob("*.failed")
-    os.utime(failed, (time.time() - 90_000, time.time() - 90_000))
-    with pytest.raises(CompilationError, match="not today"):
-        compiled_for_torch(extension)
-    assert len(caplog.records) == 2
+    for i, away in enumerate((-90_000, 90_000)):  # or a clock that was wrong
+        os.utime(failed, (time.time() + away, time.time() + away))
+        with pytest.raises(CompilationError, match="not today"):
+            compiled_for_torch(extension)
+        assert len(caplog.records) == 2 + i
 
 
 @needs_extensions
@@ -231,7 +249,7 @@ def test_only_the_compiler_whose_threads_torch_has_uses_them(cache, extension, m
     )
     script.chmod(0o755)
     monkeypatch.setenv("CXX", str(script))
-    assert compiled_for_torch(extension).__name__ == extension.stem
+    assert compiled_for_torch(extension).__name__ == f"symfield._compiled.{extension.stem}"
     assert ("-fopenmp" in said.read_text()) == (name == "g++")
 
 

@@ -97,12 +97,18 @@ def find_compiler(variable: str = "CC") -> tuple[str, ...] | None:
     Returns:
         The command as words, or None.
 
+    Raises:
+        CompilationError: if the environment variable cannot be split into words.
+
     Example:
         >>> find_compiler() is None or find_compiler()[0] != ""
         True
     """
     for command in (os.environ.get(variable, ""), *_COMPILERS[variable]):
-        words = shlex.split(command)
+        try:
+            words = shlex.split(command)
+        except ValueError as error:
+            raise CompilationError(f"{variable}={command!r} is no command: {error}") from error
         found = shutil.which(words[0]) if words else None
         if found:
             return (found, *words[1:])
@@ -210,8 +216,9 @@ def compiled_for_torch(source: Path, *, flags: tuple[str, ...] = ()) -> ModuleTy
                 module = _imported(source.stem, path)  # by the process that was waited for
                 if module is not None:
                     return module
-                if failed.exists() and time.time() - failed.stat().st_mtime < _AGAIN:
-                    raise CompilationError(f"{failed.read_text()} (delete {failed} to try again)")
+                if failed.exists() and 0 <= time.time() - failed.stat().st_mtime < _AGAIN:
+                    message = failed.read_text(encoding="utf-8", errors="replace")
+                    raise CompilationError(f"{message} (delete {failed} to try again)")
                 _log.warning("symfield compiles %s for torch %s, once; a moment", source.name, torch.__version__)
                 try:
                     _build(attempts, source, path)
@@ -219,7 +226,7 @@ def compiled_for_torch(source: Path, *, flags: tuple[str, ...] = ()) -> ModuleTy
                     if module is None:
                         raise CompilationError(f"{source.name} was compiled, but cannot be imported")
                 except CompilationError as error:
-                    failed.write_text(str(error))
+                    failed.write_text(str(error), encoding="utf-8", errors="replace")
                     raise
                 return module
         except filelock.Timeout as error:
@@ -229,8 +236,9 @@ def compiled_for_torch(source: Path, *, flags: tuple[str, ...] = ()) -> ModuleTy
 def _imported(name: str, path: Path) -> ModuleType | None:
     """An extension module that was compiled before; None if it was not, or the file is damaged and to be replaced."""
     if path.exists():
-        loader = importlib.machinery.ExtensionFileLoader(name, str(path))
-        spec = importlib.util.spec_from_loader(name, loader)
+        full = f"symfield._compiled.{name}"  # Python enters it among all modules, where others may have the short name
+        loader = importlib.machinery.ExtensionFileLoader(full, str(path))
+        spec = importlib.util.spec_from_loader(full, loader)
         with contextlib.suppress(ImportError):
             if spec is not None:
                 module = importlib.util.module_from_spec(spec)
@@ -263,14 +271,16 @@ def _build(attempts: Callable[[Path], list[list[list[str]]]], source: Path, path
     raise CompilationError(f"{command[0]} does not compile {source.name}: {words}")
 
 
-def _run(command: Sequence[str]) -> tuple[str, str, bool]:
+def _run(command: Sequence[str], timeout: float = _TIMEOUT) -> tuple[str, str, bool]:
     """Standard output, standard error or what went wrong, and whether nothing did."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_TIMEOUT, errors="replace", stdin=subprocess.DEVNULL
+            command, capture_output=True, text=True, timeout=timeout, errors="replace", stdin=subprocess.DEVNULL
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except OSError as error:
         return "", str(error), False
+    except subprocess.TimeoutExpired as error:  # another attempt would last as long
+        raise CompilationError(f"{command[0]} takes longer than {timeout} s") from error
     return done.stdout, done.stderr or f"exit code {done.returncode}", done.returncode == 0
 
 
@@ -288,7 +298,7 @@ def _fingerprint_of_machine() -> str:
 
 @functools.cache
 def _version(compiler: tuple[str, ...]) -> str:
-    return _run([*compiler, "--version"])[0]
+    return _run([*compiler, "--version"], timeout=30)[0]
 
 
 @functools.cache
@@ -298,5 +308,9 @@ def _text(files: tuple[Path, ...]) -> bytes:
 
 def _path(compiler: tuple[str, ...], parts: Sequence[str], files: tuple[Path, ...]) -> Path:
     """Where the library belongs that these make."""
-    text = "\0".join((*compiler, _version(compiler), *parts)).encode() + _text(files)
-    return cache_folder() / (hashlib.sha256(text).hexdigest()[:32] + (".dll" if sys.platform == "win32" else ".so"))
+    text = "\0".join((*compiler, _version(compiler), *parts)).encode(errors="surrogateescape") + _text(files)
+    try:
+        folder = cache_folder()
+    except RuntimeError as error:
+        raise CompilationError(f"there is no cache folder: {error} Set SYMFIELD_CACHE.") from error
+    return folder / (hashlib.sha256(text).hexdigest()[:32] + (".dll" if sys.platform == "win32" else ".so"))

@@ -1,5 +1,6 @@
 """The compiled scatter and gather of fixed entries do what torch's own do, bit by bit, and stand back elsewhere."""
 
+import contextlib
 import copy
 
 import pytest
@@ -8,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.func import functional_call, hessian, jvp, stack_module_state, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 from symfield.weightspace import AsymmetricLinear, BoundZeros, MaskedWeight, Rule, asymmetrize
 from symfield.weightspace.asymmetric.expansion import WORKS, bits_of, collect, compiled_expand, expand
@@ -332,3 +335,89 @@ def test_the_mask_decides_where_other_buffers_are_put_in_its_place(build, rule, 
         return functional_call(models[0].double(), {**entries, **mask, key: value}, (x.double(),)).square().sum()
 
     assert torch.autograd.gradcheck(total, entries[key].requires_grad_())
+
+
+def inside_vmap(model, x):
+    return vmap(model)(x)
+
+
+def inside_grad(model, x):
+    return torch.func.grad(lambda params: functional_call(model, params, (x,)).sum())(dict(model.named_parameters()))
+
+
+def inside_a_mode(model, x):
+    with FlopCounterMode(display=False):
+        return model(x)
+
+
+def inside_tracing(model, x):
+    return make_fx(model)(x)
+
+
+def inside_a_checkpoint(model, x):
+    checkpoint(model, x, use_reentrant=False).sum().backward()
+
+
+def inside_other_defaults(model, x):
+    with torch.device("meta"), torch.inference_mode():
+        return model(x)
+
+
+@needs_kernel
+@pytest.mark.parametrize(
+    "first",
+    [inside_vmap, inside_grad, inside_a_mode, inside_tracing, inside_a_checkpoint, inside_other_defaults],
+)
+def test_the_first_call_may_be_anywhere(first):
+    model = torch.nn.Sequential(layer(), torch.nn.Tanh())
+    compiled_expand.cache_clear()
+    first(model, torch.randn(6, 13))
+    assert compiled_expand()[1] == WORKS
+    assert is_compiled(model[0].weight)
+
+
+@pytest.mark.parametrize("forward_only", [True, False])
+def test_a_checkpoint_may_be_computed_again_in_another_way(forward_only):
+    model = torch.nn.Sequential(layer(), torch.nn.Tanh())
+    x = torch.randn(6, 13, requires_grad=True)
+    mode = FlopCounterMode(display=False)
+    with mode if forward_only else contextlib.nullcontext():
+        total = checkpoint(model, x, use_reentrant=False).sum()
+    with contextlib.nullcontext() if forward_only else mode:
+        total.backward()
+    gradient = model[0].parametrizations.weight.original.grad.clone()
+    model.zero_grad()
+    model(x).sum().backward()
+    assert torch.equal(model[0].parametrizations.weight.original.grad, gradient)
+
+
+def test_a_graph_is_passed_once_unless_it_is_retained():
+    total = layer().weight.sum()
+    total.backward()
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        total.backward()
+
+
+def test_a_forward_that_was_replaced_is_called():
+    model = layer()
+    steps, before = model.parametrizations.weight, model.weight.detach()
+    original = steps[0].forward
+    steps[0].forward = lambda entries: 2 * original(entries)
+    assert torch.equal(model.weight, 2 * before)
+    del steps[0].forward
+    assert torch.equal(model.weight, before)
+    steps.forward = lambda: 3 * before
+    assert torch.equal(model.weight, 3 * before)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # torch itself, for jvp
+def test_a_tangent_of_fixed_values_is_kept_and_another_shape_of_them_refused():
+    model = layer()
+    name = "parametrizations.weight.0.fixed_values"
+    fixed, x = model.get_buffer(name), torch.ones(1, 13)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(fixed, torch.ones_like(fixed))
+        out = functional_call(model, {name: dual}, (x,))
+        assert torch.equal(torch.autograd.forward_ad.unpack_dual(out).tangent, torch.full((1, 9), 4.0))
+    with pytest.raises(RuntimeError):
+        functional_call(model, {name: fixed.reshape(13, 9)}, (x.T,))

@@ -110,7 +110,10 @@ def status() -> Status:
     Returns:
         A :class:`Status`.
     """
-    compiler = find_compiler()
+    try:
+        compiler = find_compiler()
+    except CompilationError:  # which is what the library below says
+        compiler = None
     name = None if compiler is None else " ".join(compiler)
     if switched_off():
         return Status(False, name, "compiled kernels are switched off by SYMFIELD_KERNEL; plain torch is used")

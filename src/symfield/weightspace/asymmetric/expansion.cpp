@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <type_traits>
 
@@ -27,6 +28,7 @@
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/python_variable.h>
+#include <torch/csrc/autograd/saved_variable.h>
 
 namespace {
 
@@ -107,11 +109,13 @@ int64_t ones(const uint8_t *bits, int64_t bytes) {
   return count;
 }
 
+constexpr int64_t enough = 32768; /* entries for one thread, as for sums and products of torch */
+
 /* `move(start, stop, first, count)` for parts of all entries, whose trainable ones are the `count` from `first` on; on the
    threads of torch, in whole words of bits, and such that no part takes entries of another */
 template <typename Move>
 void in_parts(const uint8_t *bits, int64_t size, int64_t count, Move move) {
-  constexpr int64_t word = 64, enough = 32768; /* entries for one thread, as for sums and products of torch */
+  constexpr int64_t word = 64;
   at::parallel_for(0, (size + word - 1) / word, enough / word, [&](int64_t begin, int64_t end) {
     const int64_t start = begin * word, stop = std::min(size, end * word);
     const int64_t first = std::min(count, ones(bits, start / 8));
@@ -140,11 +144,19 @@ void with_type_of(const Tensor &x, Function function) {
 }
 
 struct ExpandBackward : Node {
-  Tensor places, bits; /* constants: they need no guard against changes in place */
+  torch::autograd::SavedVariable saved; /* the places, which is what a scatter saves: hooks see the same */
+  Tensor bits;
 
   std::string name() const override { return "ExpandBackward"; }
 
+  void release_variables() override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    saved.reset_data();
+  }
+
   variable_list apply(variable_list &&gradients) override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const Tensor places = saved.unpack();
     const Tensor &gradient = gradients[0];
     if (!gradient.defined()) return {Tensor()};
     if (c10::GradMode::is_enabled() || !plain(gradient)) {
@@ -179,7 +191,9 @@ std::optional<Tensor> expand(const Tensor &entries, const Tensor &fixed, const T
   const auto type = entries.scalar_type();
   if (!(type == at::kFloat || type == at::kDouble) || fixed.scalar_type() != type || bits.scalar_type() != at::kByte ||
       !plain(entries) || !plain(fixed) || !plain(bits) || entries.sizes() != places.sizes() ||
-      bits.numel() != (fixed.numel() + 7) / 8 || fixed.requires_grad() || torch::autograd::isFwGradDefined(entries))
+      bits.numel() != (fixed.numel() + 7) / 8 || fixed.requires_grad() || torch::autograd::isFwGradDefined(entries) ||
+      torch::autograd::isFwGradDefined(fixed) ||
+      (places.dim() == 2 && (fixed.dim() == 0 || fixed.size(0) != places.size(0))))
     return std::nullopt;
   Tensor dense;
   {
@@ -197,7 +211,7 @@ std::optional<Tensor> expand(const Tensor &entries, const Tensor &fixed, const T
   });
   if (c10::GradMode::is_enabled() && entries.requires_grad()) {
     auto backward = node<std::decay_t<decltype(entries.grad_fn())>, ExpandBackward>();
-    backward->places = places;
+    backward->saved = torch::autograd::SavedVariable(places, false);
     backward->bits = bits;
     backward->set_next_edges(torch::autograd::collect_next_edges(entries));
     torch::autograd::set_history(dense, backward);
@@ -209,8 +223,13 @@ PyObject *expand_in_python(PyObject *, PyObject *const *arguments, Py_ssize_t co
   HANDLE_TH_ERRORS
   for (Py_ssize_t i = 0; i < 4; i++)
     if (count != 4 || !THPVariable_CheckExact(arguments[i])) Py_RETURN_NONE;
-  const auto dense = expand(THPVariable_Unpack(arguments[0]), THPVariable_Unpack(arguments[1]),
-                            THPVariable_Unpack(arguments[2]), THPVariable_Unpack(arguments[3]));
+  const Tensor &entries = THPVariable_Unpack(arguments[0]), &fixed = THPVariable_Unpack(arguments[1]);
+  std::optional<Tensor> dense;
+  {
+    std::optional<pybind11::gil_scoped_release> others_go_on;
+    if (fixed.numel() > enough) others_go_on.emplace();
+    dense = expand(entries, fixed, THPVariable_Unpack(arguments[2]), THPVariable_Unpack(arguments[3]));
+  }
   if (!dense) Py_RETURN_NONE;
   return THPVariable_Wrap(*dense);
   END_HANDLE_TH_ERRORS

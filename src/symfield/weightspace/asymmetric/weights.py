@@ -362,6 +362,7 @@ def _parametrized(layer: nn.Module, steps: Mapping[str, nn.Module | None]) -> No
 
 
 _GETATTR = nn.Module.__getattr__  # which tracers replace
+_FORWARD = MaskedWeight.forward
 _GLOBAL_HOOKS = (
     modules._global_forward_hooks,
     modules._global_forward_pre_hooks,
@@ -392,6 +393,9 @@ def _finish_class(kind: type[nn.Module], name: str) -> None:
                 and entries.is_cpu
                 and len(steps._modules) == 1
                 and nn.Module.__getattr__ is _GETATTR
+                and MaskedWeight.forward is _FORWARD
+                and "forward" not in step.__dict__
+                and "forward" not in steps.__dict__
                 and not (
                     step._forward_hooks
                     or step._forward_pre_hooks
