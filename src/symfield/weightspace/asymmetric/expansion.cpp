@@ -21,6 +21,7 @@
 #include <type_traits>
 
 #include <ATen/Parallel.h>
+#include <ATen/SavedTensorHooks.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -144,19 +145,21 @@ void with_type_of(const Tensor &x, Function function) {
 }
 
 struct ExpandBackward : Node {
-  torch::autograd::SavedVariable saved; /* the places, which is what a scatter saves: hooks see the same */
-  Tensor bits;
+  Tensor places, bits; /* constants, that need no guard against changes in place */
+  std::optional<torch::autograd::SavedVariable> hooked; /* the places where hooks of the caller see what is saved */
 
   std::string name() const override { return "ExpandBackward"; }
 
   void release_variables() override {
     std::lock_guard<std::mutex> lock(mutex_);
-    saved.reset_data();
+    places.reset();
+    if (hooked) hooked->reset_data();
   }
 
   variable_list apply(variable_list &&gradients) override {
     std::lock_guard<std::mutex> lock(mutex_);
-    const Tensor places = saved.unpack();
+    const Tensor places = hooked ? hooked->unpack() : this->places;
+    TORCH_CHECK(places.defined(), torch::autograd::ERR_BACKWARD_TWICE);
     const Tensor &gradient = gradients[0];
     if (!gradient.defined()) return {Tensor()};
     if (c10::GradMode::is_enabled() || !plain(gradient)) {
@@ -211,7 +214,10 @@ std::optional<Tensor> expand(const Tensor &entries, const Tensor &fixed, const T
   });
   if (c10::GradMode::is_enabled() && entries.requires_grad()) {
     auto backward = node<std::decay_t<decltype(entries.grad_fn())>, ExpandBackward>();
-    backward->saved = torch::autograd::SavedVariable(places, false);
+    if (at::SavedTensorDefaultHooks::get_tls_state().stack.empty())
+      backward->places = places;
+    else
+      backward->hooked.emplace(places, false);
     backward->bits = bits;
     backward->set_next_edges(torch::autograd::collect_next_edges(entries));
     torch::autograd::set_history(dense, backward);
@@ -227,7 +233,7 @@ PyObject *expand_in_python(PyObject *, PyObject *const *arguments, Py_ssize_t co
   std::optional<Tensor> dense;
   {
     std::optional<pybind11::gil_scoped_release> others_go_on;
-    if (fixed.numel() > enough) others_go_on.emplace();
+    if (fixed.numel() > 16 * enough) others_go_on.emplace(); /* a tenth of a millisecond, say */
     dense = expand(entries, fixed, THPVariable_Unpack(arguments[2]), THPVariable_Unpack(arguments[3]));
   }
   if (!dense) Py_RETURN_NONE;

@@ -362,7 +362,7 @@ def _parametrized(layer: nn.Module, steps: Mapping[str, nn.Module | None]) -> No
 
 
 _GETATTR = nn.Module.__getattr__  # which tracers replace
-_FORWARD = MaskedWeight.forward
+_FORWARD = MaskedWeight.forward  # which others may
 _GLOBAL_HOOKS = (
     modules._global_forward_hooks,
     modules._global_forward_pre_hooks,
