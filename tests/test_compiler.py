@@ -16,7 +16,7 @@ from symfield.compiler import CompilationError, cache_folder, compiled_for_torch
 from symfield.compiler import compiled as compiled_source
 from symfield.meanfield import kernels
 from symfield.meanfield.kernels import status
-from symfield.weightspace.asymmetric.expansion import WORKS, compiled_expand
+from symfield.weightspace.asymmetric.expansion import WORKS, compiled_functions
 
 KIND = (("REAL", 4), ("ACTIVATION", 1), ("POINTWISE", 1), ("SINGLE", 0), ("IN", 1), ("OUT", 1), ("BIAS", 0))
 needs_compiler = pytest.mark.skipif(not status().available, reason=status().detail)
@@ -167,7 +167,7 @@ def test_what_the_environment_says_wrongly_is_named(cache, extension, monkeypatc
         compiled_for_torch(extension)
 
 
-needs_extensions = pytest.mark.skipif(compiled_expand()[1] != WORKS, reason=compiled_expand()[1])
+needs_extensions = pytest.mark.skipif(compiled_functions().words != WORKS, reason=compiled_functions().words)
 
 
 @needs_extensions

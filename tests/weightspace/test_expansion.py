@@ -13,9 +13,10 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from symfield.weightspace import AsymmetricLinear, BoundZeros, MaskedWeight, Rule, asymmetrize
-from symfield.weightspace.asymmetric.expansion import WORKS, bits_of, collect, compiled_expand, expand
+from symfield.weightspace.asymmetric.expansion import WORKS, bits_of, collect, compiled_functions, expand
+from symfield.weightspace.asymmetric.weights import _LOOKED_AT
 
-needs_kernel = pytest.mark.skipif(compiled_expand()[1] != WORKS, reason=compiled_expand()[1])
+needs_kernel = pytest.mark.skipif(compiled_functions().words != WORKS, reason=compiled_functions().words)
 
 
 @pytest.fixture
@@ -24,10 +25,10 @@ def by_torch(monkeypatch):
 
     def switch_off():
         monkeypatch.setenv("SYMFIELD_KERNEL", "off")
-        compiled_expand.cache_clear()
+        compiled_functions.cache_clear()
 
     yield switch_off
-    compiled_expand.cache_clear()
+    compiled_functions.cache_clear()
 
 
 def is_compiled(weight):
@@ -117,7 +118,7 @@ def test_a_traced_model_holds_the_scatter_and_moves_as_before():
 def test_switching_the_kernel_off_leaves_the_scatter(by_torch):
     by_torch()
     assert not is_compiled(layer().weight)
-    assert compiled_expand()[1] == "compiled kernels are switched off by SYMFIELD_KERNEL; torch's scatter is used"
+    assert compiled_functions().words == "compiled kernels are switched off by SYMFIELD_KERNEL; torch's scatter is used"
 
 
 @pytest.fixture
@@ -188,6 +189,22 @@ def test_hooks_caches_and_a_second_step_are_seen_where_a_weight_is_read():
     assert torch.equal(model.weight, 2 * before)
 
 
+@needs_kernel
+def test_what_is_no_weight_of_masked_entries_alone_is_left_to_torch():
+    model, read = layer(), compiled_functions().read
+    assert read(model, "weight", _LOOKED_AT) is not None
+    assert read(model, "bias", _LOOKED_AT) is None
+    assert read(torch.nn.Linear(2, 2), "weight", _LOOKED_AT) is None
+    assert read(object(), "weight", _LOOKED_AT) is None
+    assert read(None, None, _LOOKED_AT) is None
+    assert read(model, "weight", ()) is None
+    assert read(model, "weight", (*_LOOKED_AT, {1: 2})) is None  # a hook of all modules
+    del model.parametrizations.weight._parameters["original"]
+    assert read(model, "weight", _LOOKED_AT) is None
+    del model.parametrizations
+    assert read(model, "weight", _LOOKED_AT) is None
+
+
 class Twice(torch.nn.Module):
     """The double."""
 
@@ -246,21 +263,21 @@ def test_fixed_values_or_bits_of_another_size_are_left_to_torch():
     mask = torch.tensor([[True, False], [True, True]])
     places, entries = mask.reshape(-1).nonzero()[:, 0], torch.ones(3)
     bits = bits_of(mask)
-    assert compiled_expand()[0](entries, torch.zeros(2, 2), places, bits) is not None
-    assert compiled_expand()[0](entries, torch.zeros(90, 2), places, bits) is None
-    assert compiled_expand()[0](entries[:2], torch.zeros(2, 2), places, bits) is None
-    assert compiled_expand()[0](entries, torch.zeros(2, 2), places, bits.float()) is None
-    assert compiled_expand()[0](entries, torch.zeros(2, 2).double(), places, bits) is None
-    assert compiled_expand()[0](entries.half(), torch.zeros(2, 2).half(), places, bits) is None
-    assert compiled_expand()[0](torch._neg_view(entries), torch.zeros(2, 2), places, bits) is None
-    assert compiled_expand()[0](torch.ones(6)[::2], torch.zeros(2, 2), places, bits) is None
-    assert compiled_expand()[0](entries, torch.zeros(2, 2).T.contiguous().T, places, bits) is None
-    assert compiled_expand()[0](entries, torch.zeros(2, 2, requires_grad=True), places, bits) is None
-    assert compiled_expand()[0](entries.to("meta"), torch.zeros(2, 2), places, bits) is None
+    assert compiled_functions().expand(entries, torch.zeros(2, 2), places, bits) is not None
+    assert compiled_functions().expand(entries, torch.zeros(90, 2), places, bits) is None
+    assert compiled_functions().expand(entries[:2], torch.zeros(2, 2), places, bits) is None
+    assert compiled_functions().expand(entries, torch.zeros(2, 2), places, bits.float()) is None
+    assert compiled_functions().expand(entries, torch.zeros(2, 2).double(), places, bits) is None
+    assert compiled_functions().expand(entries.half(), torch.zeros(2, 2).half(), places, bits) is None
+    assert compiled_functions().expand(torch._neg_view(entries), torch.zeros(2, 2), places, bits) is None
+    assert compiled_functions().expand(torch.ones(6)[::2], torch.zeros(2, 2), places, bits) is None
+    assert compiled_functions().expand(entries, torch.zeros(2, 2).T.contiguous().T, places, bits) is None
+    assert compiled_functions().expand(entries, torch.zeros(2, 2, requires_grad=True), places, bits) is None
+    assert compiled_functions().expand(entries.to("meta"), torch.zeros(2, 2), places, bits) is None
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual(entries, entries)
-        assert compiled_expand()[0](dual, torch.zeros(2, 2), places, bits) is None
-    assert compiled_expand()[0](entries, None, places, bits) is None
+        assert compiled_functions().expand(dual, torch.zeros(2, 2), places, bits) is None
+    assert compiled_functions().expand(entries, None, places, bits) is None
 
 
 @needs_kernel
@@ -370,9 +387,9 @@ def inside_other_defaults(model, x):
 )
 def test_the_first_call_may_be_anywhere(first):
     model = torch.nn.Sequential(layer(), torch.nn.Tanh())
-    compiled_expand.cache_clear()
+    compiled_functions.cache_clear()
     first(model, torch.randn(6, 13))
-    assert compiled_expand()[1] == WORKS
+    assert compiled_functions().words == WORKS
     assert is_compiled(model[0].weight)
 
 

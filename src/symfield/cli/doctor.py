@@ -67,11 +67,11 @@ def _torch() -> list[Finding]:
 
 def _kernel() -> list[Finding]:
     from symfield.meanfield.kernels import status
-    from symfield.weightspace.asymmetric.expansion import WORKS, compiled_expand
+    from symfield.weightspace.asymmetric.expansion import WORKS, compiled_functions
 
     found = status()
     compiler = found.compiler or "none found; everything works in plain torch, only slower"
-    entries = compiled_expand()[1]
+    entries = compiled_functions().words
     return [
         Finding("compiler", "ok" if found.compiler else "note", compiler),
         Finding("fused kernel", "ok" if found.available else "note", found.detail),

@@ -20,16 +20,15 @@
 #include <optional>
 #include <type_traits>
 
+#include <ATen/EmptyTensor.h>
 #include <ATen/Parallel.h>
 #include <ATen/SavedTensorHooks.h>
-#include <ATen/core/LegacyTypeDispatch.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
 #include <ATen/ops/gather.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/python_variable.h>
 #include <torch/csrc/autograd/saved_variable.h>
+#include <torch/csrc/utils/object_ptr.h>
 
 namespace {
 
@@ -166,8 +165,7 @@ struct ExpandBackward : Node {
       const Tensor flat = places.dim() == 2 ? gradient.reshape({gradient.size(0), -1}) : gradient.reshape({-1});
       return {flat.gather(-1, places)};
     }
-    at::AutoDispatchBelowADInplaceOrView guard;
-    const Tensor entries = at::empty(places.sizes(), gradient.options());
+    const Tensor entries = at::detail::empty_cpu(places.sizes(), gradient.scalar_type());
     with_type_of(gradient, [&](auto zero) {
       using real = decltype(zero);
       const real *dense = gradient.const_data_ptr<real>();
@@ -198,11 +196,7 @@ std::optional<Tensor> expand(const Tensor &entries, const Tensor &fixed, const T
       torch::autograd::isFwGradDefined(fixed) ||
       (places.dim() == 2 && (fixed.dim() == 0 || fixed.size(0) != places.size(0))))
     return std::nullopt;
-  Tensor dense;
-  {
-    at::AutoDispatchBelowADInplaceOrView guard;
-    dense = at::empty_like(fixed);
-  }
+  Tensor dense = at::detail::empty_cpu(fixed.sizes(), type);
   with_type_of(entries, [&](auto zero) {
     using real = decltype(zero);
     const real *from = entries.const_data_ptr<real>(), *values = fixed.const_data_ptr<real>();
@@ -241,9 +235,88 @@ PyObject *expand_in_python(PyObject *, PyObject *const *arguments, Py_ssize_t co
   END_HANDLE_TH_ERRORS
 }
 
+/* Below, references are borrowed from objects that keep them: nothing there calls code that is written in Python. */
+
+PyObject *item(PyObject *dict, PyObject *name) {
+  PyObject *found = dict && PyDict_Check(dict) ? PyDict_GetItemWithError(dict, name) : nullptr;
+  if (!found) PyErr_Clear();
+  return found;
+}
+
+PyObject *attributes(PyObject *object) {
+  THPObjectPtr found(object ? PyObject_GenericGetDict(object, nullptr) : nullptr);
+  if (!found) PyErr_Clear();
+  return found.get();
+}
+
+bool empty(PyObject *dict) { return dict && PyDict_Check(dict) && PyDict_Size(dict) == 0; }
+
+bool is(PyObject *kind, PyObject *name, PyObject *function) {
+  THPObjectPtr found(PyObject_GetAttr(kind, name));
+  if (!found) PyErr_Clear();
+  return found.get() == function;
+}
+
+struct Words {
+  static PyObject *word(const char *characters) { return PyUnicode_InternFromString(characters); }
+  PyObject *const modules = word("_modules"), *const parameters = word("_parameters"), *const buffers = word("_buffers"),
+                  *const parametrizations = word("parametrizations"), *const original = word("original"),
+                  *const first = word("0"), *const fixed = word("fixed_values"), *const mask = word("trainable_entries"),
+                  *const known = word("_mask_of_places"), *const places = word("_places"), *const bits = word("_bits"),
+                  *const axis = word("axis"), *const forward = word("forward"), *const getattr = word("__getattr__"),
+                  *const cached = word("_cache_enabled"),
+                  *const hooks[4] = {word("_forward_hooks"), word("_forward_pre_hooks"), word("_backward_hooks"),
+                                     word("_backward_pre_hooks")};
+};
+
+/* whether a call of the module is a call of the forward of its class */
+bool calls_forward(PyObject *module, const Words &words) {
+  return !item(module, words.forward) && std::all_of(words.hooks, words.hooks + 4, [module](PyObject *name) {
+    return empty(item(module, name));
+  });
+}
+
+/* The weight of a layer, where torch's parametrization would do no more than to expand its entries, else nothing. Told in
+   turn: the class of that step and its forward, the class of all modules and its __getattr__, which tracers replace, the
+   names of torch.nn.utils.parametrize, and hooks of all modules. */
+PyObject *read_in_python(PyObject *, PyObject *const *arguments, Py_ssize_t count) {
+  static const Words words;
+  if (count != 3 || !PyTuple_Check(arguments[2]) || PyTuple_GET_SIZE(arguments[2]) < 5) Py_RETURN_NONE;
+  PyObject *const told = arguments[2];
+  PyObject *every = attributes(item(item(attributes(arguments[0]), words.modules), words.parametrizations));
+  PyObject *steps = attributes(item(item(every, words.modules), arguments[1]));
+  PyObject *modules = item(steps, words.modules), *first = item(modules, words.first);
+  if (!first || PyDict_Size(modules) != 1 || reinterpret_cast<PyObject *>(Py_TYPE(first)) != PyTuple_GET_ITEM(told, 0))
+    Py_RETURN_NONE;
+  PyObject *step = attributes(first), *buffers = item(step, words.buffers), *axis = item(step, words.axis);
+  PyObject *mask = item(buffers, words.mask), *cached = item(PyTuple_GET_ITEM(told, 4), words.cached);
+  if (!calls_forward(step, words) || !calls_forward(steps, words) || !mask || mask != item(step, words.known) || !axis ||
+      !PyLong_CheckExact(axis) || PyLong_AsLong(axis) != 0 || !cached || !PyLong_CheckExact(cached) ||
+      PyLong_AsLong(cached) != 0 || !is(PyTuple_GET_ITEM(told, 0), words.forward, PyTuple_GET_ITEM(told, 1)) ||
+      !is(PyTuple_GET_ITEM(told, 2), words.getattr, PyTuple_GET_ITEM(told, 3)))
+    Py_RETURN_NONE;
+  for (Py_ssize_t i = 5; i < PyTuple_GET_SIZE(told); i++)
+    if (!empty(PyTuple_GET_ITEM(told, i))) Py_RETURN_NONE;
+  PyObject *const tensors[] = {item(item(steps, words.parameters), words.original), item(buffers, words.fixed),
+                               item(step, words.places), item(step, words.bits)};
+  THPObjectPtr held[4]; /* while others go on */
+  for (int i = 0; i < 4; i++) {
+    if (!tensors[i]) Py_RETURN_NONE;
+    held[i] = Py_NewRef(tensors[i]);
+  }
+  return expand_in_python(nullptr, tensors, 4);
+}
+
+template <typename Function>
+PyCFunction without_types(Function *function) {
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
+}
+
 PyMethodDef functions[] = {
-    {"expand", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(expand_in_python)), METH_FASTCALL,
+    {"expand", without_types(expand_in_python), METH_FASTCALL,
      "entries, fixed, places, bits: the weight, or None where this is left to torch"},
+    {"read", without_types(read_in_python), METH_FASTCALL,
+     "layer, name of a weight, what else to look at: the weight, or None where this is left to torch"},
     {nullptr, nullptr, 0, nullptr}};
 
 PyModuleDef module = {PyModuleDef_HEAD_INIT, "expansion", nullptr, -1, functions, nullptr, nullptr, nullptr, nullptr};

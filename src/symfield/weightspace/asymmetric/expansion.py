@@ -14,15 +14,17 @@ import functools
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 from torch._C import _functorch as functorch
 
 from symfield.compiler import CompilationError, compiled_for_torch, switched_off
 from symfield.typing import Bool, Float, Int, Tensor
 
-__all__ = ["WORKS", "bits_of", "collect", "compiled_expand", "expand", "expand_by_mask", "is_mask"]
+__all__ = ["WORKS", "Compiled", "bits_of", "collect", "compiled_functions", "expand", "expand_by_mask", "is_mask"]
 
 WORKS = "a compiled function works and agrees with torch"
 _SOURCE = Path(__file__).with_name("expansion.cpp")
@@ -89,7 +91,7 @@ def expand(
                 [7., 2.]])
     """
     if not torch.compiler.is_compiling() and entries.is_cpu is True:  # and not a proxy's
-        dense = compiled_expand()[0](entries, fixed, places, bits)
+        dense = compiled_functions().expand(entries, fixed, places, bits)
         if dense is not None:
             return dense
     return _rows(fixed, places).scatter(-1, places, entries).reshape(fixed.shape)
@@ -153,36 +155,46 @@ def _batched(x: Tensor) -> bool:
     return functorch.is_functorch_wrapped_tensor(x) or functorch.is_legacy_batchedtensor(x)
 
 
-def _nothing(entries: Tensor, fixed: Tensor, places: Tensor, bits: Tensor) -> Tensor | None:
-    """In place of the compiled function, where there is none."""
-    return None
+class Compiled(NamedTuple):
+    """Compiled functions. Each returns None where it leaves the weight to torch.
+
+    Attributes:
+        expand: as :func:`expand`, for tensors on a CPU and outside of ``torch.compile``.
+        read: of a layer, the name of its weight, and what else to look at (see ``expansion.cpp``): the weight, where it
+            is computed from its entries by one module and nothing looks on.
+        words: that they work, or why they are not there.
+    """
+
+    expand: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor | None]
+    read: Callable[[nn.Module, str, tuple[object, ...]], Tensor | None]
+    words: str
+
+
+def _without(why: str) -> Compiled:
+    return Compiled(lambda *_: None, lambda *_: None, f"{why}; torch's scatter is used")
 
 
 @functools.cache
-def compiled_expand() -> tuple[Callable[[Tensor, Tensor, Tensor, Tensor], Tensor | None], str]:
-    """The compiled form of :func:`expand`, for tensors on a CPU and outside of ``torch.compile``; compiles it at first.
+def compiled_functions() -> Compiled:
+    """The functions of ``expansion.cpp``, compiled at first; they have agreed with torch on a small problem.
 
     Returns:
-        A function of entries, fixed values, places and bits that returns the weight, or None where it leaves that to
-        torch; and in words that it is compiled, or why not. It has agreed with torch on a small problem, or returns
-        None for everything.
+        The functions, which return None for everything where they cannot be compiled or do not agree.
 
     Example:
-        >>> compiled_expand()[0](torch.ones(1), torch.zeros(2), torch.tensor([1]), torch.ones(1)) is None  # no bytes
-        True
+        >>> compiled_functions().expand(torch.ones(1), torch.zeros(2), torch.tensor([1]), torch.ones(1))  # no bytes
     """
-    instead = "torch's scatter is used"
     if switched_off():
-        return _nothing, f"compiled kernels are switched off by SYMFIELD_KERNEL; {instead}"
+        return _without("compiled kernels are switched off by SYMFIELD_KERNEL")
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
-        return _nothing, f"the processor has no AVX2; {instead}"
+        return _without("the processor has no AVX2")
     try:
-        function = compiled_for_torch(_SOURCE, flags=_FLAGS).expand
+        module = compiled_for_torch(_SOURCE, flags=_FLAGS)
     except CompilationError as error:
-        return _nothing, f"{error}; {instead}"
-    if not _agrees(function):
-        return _nothing, f"the compiled function does not agree with torch; {instead}"
-    return function, WORKS
+        return _without(str(error))
+    if not _agrees(module.expand):
+        return _without("the compiled function does not agree with torch")
+    return Compiled(module.expand, module.read, WORKS)
 
 
 def _agrees(function: Callable[..., Tensor | None]) -> bool:

@@ -25,7 +25,14 @@ from torch.nn.modules import module as modules
 from torch.nn.utils import parametrize
 
 from symfield.typing import Bool, Float, Tensor
-from symfield.weightspace.asymmetric.expansion import bits_of, collect, compiled_expand, expand, expand_by_mask, is_mask
+from symfield.weightspace.asymmetric.expansion import (
+    bits_of,
+    collect,
+    compiled_functions,
+    expand,
+    expand_by_mask,
+    is_mask,
+)
 
 __all__ = ["FixedEntries", "MaskedWeight", "ShiftedWeight", "fix_entries", "fixed_entries", "release_entries"]
 
@@ -361,9 +368,12 @@ def _parametrized(layer: nn.Module, steps: Mapping[str, nn.Module | None]) -> No
         _finish_class(type(layer), name)
 
 
-_GETATTR = nn.Module.__getattr__  # which tracers replace
-_FORWARD = MaskedWeight.forward  # which others may
-_GLOBAL_HOOKS = (
+_LOOKED_AT = (  # for the compiled function that reads a weight
+    MaskedWeight,
+    MaskedWeight.forward,  # which others may replace
+    nn.Module,
+    nn.Module.__getattr__,  # which tracers replace
+    vars(parametrize),
     modules._global_forward_hooks,
     modules._global_forward_pre_hooks,
     modules._global_backward_hooks,
@@ -382,35 +392,7 @@ def _finish_class(kind: type[nn.Module], name: str) -> None:
     read = cast(Callable[[nn.Module], Any], by_torch.fget)
 
     def weight(layer: nn.Module) -> Any:  # a tensor, or what a tracer has in its place
-        if not (is_compiling() or parametrize._cache_enabled or any(_GLOBAL_HOOKS)):
-            steps = cast(Any, layer._modules["parametrizations"])._modules[name]
-            step, entries = steps._modules["0"], steps._parameters.get("original")
-            if (
-                type(step) is MaskedWeight
-                and step._buffers["trainable_entries"] is step._mask_of_places
-                and not step.axis
-                and entries is not None
-                and entries.is_cpu
-                and len(steps._modules) == 1
-                and nn.Module.__getattr__ is _GETATTR
-                and MaskedWeight.forward is _FORWARD
-                and "forward" not in step.__dict__
-                and "forward" not in steps.__dict__
-                and not (
-                    step._forward_hooks
-                    or step._forward_pre_hooks
-                    or step._backward_hooks
-                    or step._backward_pre_hooks
-                    or steps._forward_hooks
-                    or steps._forward_pre_hooks
-                    or steps._backward_hooks
-                    or steps._backward_pre_hooks
-                )
-            ):
-                fixed = cast(Tensor, step._buffers["fixed_values"])
-                dense = compiled_expand()[0](entries, fixed, step._places, step._bits)
-                if dense is not None:
-                    return dense
-        return read(layer)
+        found = None if is_compiling() else compiled_functions().read(layer, name, _LOOKED_AT)
+        return read(layer) if found is None else found
 
     setattr(kind, name, property(weight, by_torch.fset))
