@@ -13,7 +13,14 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from symfield.weightspace import AsymmetricLinear, BoundZeros, MaskedWeight, Rule, asymmetrize
-from symfield.weightspace.asymmetric.expansion import WORKS, bits_of, collect, compiled_functions, expand
+from symfield.weightspace.asymmetric.expansion import (
+    WORKS,
+    bits_of,
+    collect,
+    compiled_functions,
+    expand,
+    expand_by_mask,
+)
 from symfield.weightspace.asymmetric.weights import _LOOKED_AT
 
 needs_kernel = pytest.mark.skipif(compiled_functions().words != WORKS, reason=compiled_functions().words)
@@ -352,6 +359,75 @@ def test_the_mask_decides_where_other_buffers_are_put_in_its_place(build, rule, 
         return functional_call(models[0].double(), {**entries, **mask, key: value}, (x.double(),)).square().sum()
 
     assert torch.autograd.gradcheck(total, entries[key].requires_grad_())
+
+
+def batches(*, count=4, rows=9, size=13, dtype=torch.float64):
+    """Entries, fixed values and masks of several layers, each with its own mask of as many entries."""
+    masks = torch.stack([layer_mask(seed, rows, size) for seed in range(count)])
+    generator = torch.Generator().manual_seed(1)
+    entries = torch.randn((count, rows, size - 4), generator=generator, dtype=dtype)
+    return entries.requires_grad_(), torch.randn((count, rows, size), generator=generator, dtype=dtype), masks
+
+
+def layer_mask(seed, rows, size):
+    noise = torch.rand((rows, size), generator=torch.Generator().manual_seed(seed))
+    return torch.ones(rows, size, dtype=torch.bool).scatter(1, noise.argsort(1)[:, :4], False)
+
+
+def one_by_one(entries, fixed, masks):
+    return torch.stack([f.masked_scatter(m, e) for e, f, m in zip(entries, fixed, masks, strict=True)])
+
+
+@needs_kernel
+def test_a_batch_of_masks_is_one_large_case():
+    entries, fixed, masks = batches()
+    dense = vmap(expand_by_mask)(entries, fixed, masks)
+    assert is_compiled(dense)
+    assert torch.equal(dense, one_by_one(entries, fixed, masks))
+    along = torch.randn_like(fixed)
+    (gradient,) = torch.autograd.grad(dense, entries, along, retain_graph=True)
+    assert torch.equal(gradient, along[masks].reshape(entries.shape))
+    (again,) = torch.autograd.grad(dense.mT, entries, along.mT.contiguous())  # along other axes
+    assert torch.equal(again, gradient)
+    moved = vmap(expand_by_mask, in_dims=(0, 1, 2))(entries, fixed.movedim(0, 1), masks.movedim(0, 2))
+    assert is_compiled(moved)
+    assert torch.equal(moved, dense)
+    shared = vmap(expand_by_mask, in_dims=(0, None, 0))(entries, fixed[0], masks)
+    assert is_compiled(shared)
+    assert torch.equal(shared, one_by_one(entries, fixed[:1].expand_as(fixed), masks))
+    assert torch.equal(vmap(expand_by_mask, in_dims=(None, 0, 0))(entries[1], fixed, masks)[1], dense[1])
+
+
+def test_a_batch_of_masks_has_second_derivatives_and_passes_other_transforms():
+    entries, fixed, masks = batches(count=2, rows=2, size=6)
+
+    def cubes(e, f, m):
+        return (expand_by_mask(e, f, m) ** 3).sum()
+
+    def total(e):
+        return (vmap(expand_by_mask)(e, fixed, masks) ** 3).sum()
+
+    assert torch.autograd.gradcheck(total, entries)
+    assert torch.autograd.gradgradcheck(total, entries)
+    expected = torch.autograd.grad(total(entries), entries)[0]
+    assert torch.allclose(vmap(torch.func.grad(cubes))(entries, fixed, masks), expected)
+    assert torch.allclose(torch.func.grad(total)(entries), expected)
+    assert torch.allclose(torch.func.jacfwd(total)(entries.detach()), expected)
+    twice = vmap(vmap(expand_by_mask))(*(x.detach()[None].expand(3, *x.shape) for x in (entries, fixed, masks)))
+    assert torch.equal(twice[2], vmap(expand_by_mask)(entries, fixed, masks))
+    traced = make_fx(vmap(expand_by_mask))(entries.detach(), fixed, masks)
+    assert torch.equal(traced(entries, fixed, masks), twice[0])
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: x.clone(), lambda x: x):
+        dense = vmap(expand_by_mask)(entries, fixed, masks)
+    assert torch.allclose(torch.autograd.grad((dense**3).sum(), entries)[0], expected)
+
+
+def test_masks_of_a_batch_that_hold_other_numbers_of_entries_do_not_mix():
+    entries, fixed, masks = batches()
+    masks = masks.clone()
+    masks[1, 0] = True  # four more than there are entries
+    with pytest.raises((IndexError, RuntimeError)):
+        vmap(expand_by_mask)(entries, fixed, masks)
 
 
 def inside_vmap(model, x):

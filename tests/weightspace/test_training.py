@@ -19,6 +19,7 @@ from symfield.weightspace import (
     outputs_many,
     train_many,
     triangular,
+    update_rules,
 )
 
 RATES, DECAYS, SMOOTH, EPOCHS = [0.02, 0.005, 0.05], [0.1, 0.0, 0.3], [0.0, 0.1, 0.2], [3, 2, 4]
@@ -89,6 +90,58 @@ def test_every_network_is_trained_as_torch_trains_it_alone(data, rule, optimiser
     singles = [alone(mlp, one, *data, i, optimiser=optimiser) for i, one in enumerate(trees.unstack(params))]
     assert far(found.params, singles) < 1e-9
     assert far(found.params, trees.unstack(params)) > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("rule", "optimiser"),
+    [
+        (AdamW(), torch.optim.AdamW),
+        (Adam(betas=(0.8, 0.95), eps=1e-6), lambda p, **k: torch.optim.Adam(p, betas=(0.8, 0.95), eps=1e-6, **k)),
+    ],
+)
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_equal_rates_are_taken_in_one_pass_to_the_same_end(data, rule, optimiser, decay, monkeypatch):
+    def trained():
+        return train_many(
+            mlp(), params, *data, epochs=3, batch=8, rate=0.02, decay=decay, seeds=range(3), rule=rule
+        ).params
+
+    params = initial_many(mlp, [4, 5, 6])
+    passes, by_torch = [], Adam._by_torch
+    monkeypatch.setattr(Adam, "_by_torch", lambda self, *args: passes.append(1) or by_torch(self, *args))
+    found = trained()
+    assert len(passes) == 3 * 4
+    monkeypatch.setattr(update_rules, "_may_be_fused", lambda x: False)
+    assert far(found, trees.unstack(trained())) < 1e-12
+    assert len(passes) == 3 * 4
+    monkeypatch.setitem(globals(), "RATES", [0.02] * 3)
+    monkeypatch.setitem(globals(), "DECAYS", [decay] * 3)
+    monkeypatch.setitem(globals(), "SMOOTH", [0.0] * 3)
+    monkeypatch.setitem(globals(), "EPOCHS", [3] * 3)
+    singles = [alone(mlp, one, *data, i, optimiser=optimiser) for i, one in enumerate(trees.unstack(params))]
+    assert far(found, singles) < 1e-9
+
+
+class Tied(nn.Module):
+    """Two names of one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(5, 5, dtype=torch.float64)
+        self.second = nn.Linear(5, 5, dtype=torch.float64)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.second(self.first(x).tanh())
+
+
+def test_a_weight_of_two_names_is_trained_as_one(data):
+    params = initial_many(Tied, [4, 5, 6])
+    assert "second.weight" not in params
+    found = together(Tied, params, *data)
+    whole = [{**one, "second.weight": one["first.weight"]} for one in trees.unstack(params)]
+    singles = [alone(Tied, one, *data, i, optimiser=torch.optim.AdamW) for i, one in enumerate(whole)]
+    assert far({**found.params, "second.weight": found.params["first.weight"]}, singles) < 1e-9
 
 
 def test_running_statistics_of_batch_norms_are_those_of_each_network(data):

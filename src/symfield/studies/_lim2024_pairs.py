@@ -230,7 +230,7 @@ def augmented(x: Tensor, seed: int) -> Tensor:
     return padded[at, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-@versioned(1)
+@versioned(2)
 def connectivity(cell: Pairs) -> list[Row]:
     """Barriers of all pairs of an arm.
 
@@ -292,8 +292,10 @@ def _metric(model: nn.Module, splits: Splits, group: int, *, whole: bool) -> Mod
             "test_accuracy": (right * of_test).mean(),
         }
 
-    targets = (splits.y[rows], *shares)
-    return loss_metric(model, splits.x[rows], targets, scores, batch_size=None if whole else min(2048, len(rows)))
+    x, targets = splits.x[rows], (splits.y[rows], *shares)
+    if x.ndim == 4:
+        x = x.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU
+    return loss_metric(model, x, targets, scores, batch_size=None if whole else min(2048, len(rows)))
 
 
 def _moved(matching: str, symmetry: ParameterSymmetry, model: nn.Module, a: Params, b: Params, x: Tensor) -> Params:

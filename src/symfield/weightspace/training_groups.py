@@ -90,6 +90,7 @@ class Group:
         self.members, self.runs, self.whole, self.memory = members, runs, whole, memory
         self.first = int(members[0])
         self.frozen, self.shared = prepared(runs.model, whole, training=True)
+        self.tied = _ties(self.frozen)
         seeds = [runs.seeds] if isinstance(runs.seeds, int) else [runs.seeds[i] for i in members.tolist()]
         self.sources = [random.generator(seed) for seed in seeds]
         for _ in range(epoch):
@@ -158,7 +159,7 @@ class Group:
 
         def one(leaves: Params, rest: Params, x: Tensor, y: Tensor, smoothing: Tensor) -> Tensor:
             held = {**rest, **leaves}
-            outputs = functional_call(self.frozen, {**self.shared, **held}, (x,), options)
+            outputs = functional_call(self.frozen, {**self.shared, **held}, (x,), options, tie_weights=self.tied)
             value = _cross_entropy(outputs, y, smoothing if smooth else None) if loss is None else loss(outputs, y)
             return value if penalty is None else value + penalty(held)
 
@@ -184,6 +185,16 @@ class Group:
         self.leaves = {name: taken(self.whole[name]).requires_grad_() for name in trained}
         self.rest = {name: taken(value) for name, value in self.whole.items() if name not in self.leaves}
         self.slots = {slot: {name: taken(value) for name, value in held.items()} for slot, held in self.memory.items()}
+
+
+def _ties(model: nn.Module) -> bool:
+    """Whether a tensor has several names, for which a functional call looks each time unless it is told of none."""
+    tensors = [
+        tensor
+        for named in (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
+        for _, tensor in named
+    ]
+    return len({id(tensor) for tensor in tensors}) < len(tensors)
 
 
 def _rows(data: Tensor, index: Tensor) -> Tensor:

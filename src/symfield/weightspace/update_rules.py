@@ -7,11 +7,13 @@ would train it alone. A rule is a value; what it remembers between steps lies in
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
+from torch.optim.adam import adam
+from torch.optim.adamw import adamw
 
 from symfield.typing import Float, Params, Tensor
 
@@ -116,6 +118,7 @@ class Adam:
 
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+    _fused: ClassVar[Callable[..., None]] = staticmethod(adam)
 
     def __post_init__(self) -> None:
         for value in self.betas:
@@ -135,10 +138,38 @@ class Adam:
         rate: Float[Tensor, " n"],
         decay: Float[Tensor, " n"],
     ) -> None:
-        """One step in place, see :class:`UpdateRule`."""
-        if bool(decay.any()):
-            gradients = {n: torch.addcmul(gradients[n], _per_network(decay, p), p) for n, p in params.items()}
-        self._descend(params, gradients, slots, step, rate)
+        """One step in place, see :class:`UpdateRule`; in one pass over memory where networks share their rates."""
+        rates, decays = set(rate.tolist()), set(decay.tolist())
+        tensors = [tensor for held in (params, *slots.values()) for tensor in held.values()]
+        if len(rates) == len(decays) == 1 and all(map(_may_be_fused, tensors)):
+            self._by_torch(params, gradients, slots, step, rates.pop(), decays.pop())
+        else:
+            self._descend(params, self._decayed(params, gradients, rate, decay), slots, step, rate)
+
+    def _by_torch(
+        self, params: Params, gradients: Mapping[str, Tensor], slots: Slots, step: int, rate: float, decay: float
+    ) -> None:
+        first, second = self.betas
+        like = next(iter(params.values()))
+        passed = torch.full((len(params),), step - 1.0, device=like.device)
+        self._fused(
+            list(params.values()),
+            [gradients[name].contiguous() for name in params],
+            [slots["mean"][name] for name in params],
+            [slots["square"][name] for name in params],
+            [],
+            list(passed.unbind()),
+            foreach=False, fused=True, amsgrad=False, maximize=False,
+            beta1=first, beta2=second, lr=rate, weight_decay=decay, eps=self.eps,
+        )  # fmt: skip
+
+    def _decayed(
+        self, params: Params, gradients: Mapping[str, Tensor], rate: Tensor, decay: Tensor
+    ) -> Mapping[str, Tensor]:
+        """The gradients to follow, after what decay does to them or to the parameters."""
+        if not bool(decay.any()):
+            return gradients
+        return {n: torch.addcmul(gradients[n], _per_network(decay, p), p) for n, p in params.items()}
 
     def _descend(self, params: Params, gradients: Mapping[str, Tensor], slots: Slots, step: int, rate: Tensor) -> None:
         first, second = self.betas
@@ -155,21 +186,19 @@ class Adam:
 class AdamW(Adam):
     """Adam with decoupled weight decay, as ``torch.optim.AdamW``: parameters shrink by rate × decay in each step."""
 
-    def advance(
-        self,
-        params: Params,
-        gradients: Mapping[str, Tensor],
-        slots: Slots,
-        *,
-        step: int,
-        rate: Float[Tensor, " n"],
-        decay: Float[Tensor, " n"],
-    ) -> None:
-        """One step in place, see :class:`UpdateRule`."""
+    _fused: ClassVar[Callable[..., None]] = staticmethod(adamw)
+
+    def _decayed(
+        self, params: Params, gradients: Mapping[str, Tensor], rate: Tensor, decay: Tensor
+    ) -> Mapping[str, Tensor]:
         if bool(decay.any()):
             for param in params.values():
                 param.mul_(_per_network(1 - rate * decay, param))
-        self._descend(params, gradients, slots, step, rate)
+        return gradients
+
+
+def _may_be_fused(x: Tensor) -> bool:
+    return x.device.type in ("cpu", "cuda") and x.is_floating_point() and x.is_contiguous()
 
 
 def _require_share(name: str, value: float) -> None:

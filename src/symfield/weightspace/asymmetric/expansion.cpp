@@ -124,15 +124,15 @@ void in_parts(const uint8_t *bits, int64_t size, int64_t count, Move move) {
   });
 }
 
-/* whether entries lie in memory one after the other, as they are, and nothing wants to see what is done with them */
+/* whether entries lie in memory as they are, and nothing wants to see what is done with them */
 bool plain(const Tensor &x) {
   using c10::DispatchKey;
   static const c10::DispatchKeySet of_tensor(
       {DispatchKey::CPU, DispatchKey::ADInplaceOrView, DispatchKey::AutogradCPU, DispatchKey::AutocastCPU});
   static const c10::DispatchKeySet of_thread(
       {DispatchKey::BackendSelect, DispatchKey::ADInplaceOrView, DispatchKey::AutocastCPU});
-  return of_tensor.has_all(x.key_set()) && of_thread.has_all(c10::impl::tls_local_dispatch_key_set().included_) &&
-         x.is_contiguous();
+  const auto local = c10::impl::tls_local_dispatch_key_set();
+  return of_tensor.has_all(x.key_set()) && of_thread.has_all(local.included_ - local.excluded_);
 }
 
 template <typename Function>
@@ -143,8 +143,19 @@ void with_type_of(const Tensor &x, Function function) {
     function(double{});
 }
 
+/* the places of the first `count` trainable entries */
+Tensor places_of(const Tensor &bits, int64_t count) {
+  Tensor places = at::detail::empty_cpu({count}, at::kLong);
+  const uint8_t *mask = bits.const_data_ptr<uint8_t>();
+  int64_t *into = places.mutable_data_ptr<int64_t>();
+  for (int64_t i = 0, found = 0; found < count && i < 8 * bits.numel(); i++)
+    if (mask_at(mask, i, 1)) into[found++] = i;
+  return places;
+}
+
 struct ExpandBackward : Node {
   Tensor places, bits; /* constants, that need no guard against changes in place */
+  at::DimVector shape;  /* of the entries */
   std::optional<torch::autograd::SavedVariable> hooked; /* the places where hooks of the caller see what is saved */
 
   std::string name() const override { return "ExpandBackward"; }
@@ -152,20 +163,23 @@ struct ExpandBackward : Node {
   void release_variables() override {
     std::lock_guard<std::mutex> lock(mutex_);
     places.reset();
+    bits.reset();
     if (hooked) hooked->reset_data();
   }
 
   variable_list apply(variable_list &&gradients) override {
     std::lock_guard<std::mutex> lock(mutex_);
-    const Tensor places = hooked ? hooked->unpack() : this->places;
-    TORCH_CHECK(places.defined(), torch::autograd::ERR_BACKWARD_TWICE);
-    const Tensor &gradient = gradients[0];
-    if (!gradient.defined()) return {Tensor()};
+    TORCH_CHECK(bits.defined(), torch::autograd::ERR_BACKWARD_TWICE);
+    if (!gradients[0].defined()) return {Tensor()};
+    const Tensor gradient = gradients[0].contiguous();
     if (c10::GradMode::is_enabled() || !plain(gradient)) {
-      const Tensor flat = places.dim() == 2 ? gradient.reshape({gradient.size(0), -1}) : gradient.reshape({-1});
-      return {flat.gather(-1, places)};
+      const Tensor at = hooked             ? hooked->unpack()
+                        : places.defined() ? places
+                                           : places_of(bits, c10::multiply_integers(shape));
+      const Tensor flat = at.dim() == 2 ? gradient.reshape({gradient.size(0), -1}) : gradient.reshape({-1});
+      return {flat.gather(-1, at).reshape(shape)};
     }
-    const Tensor entries = at::detail::empty_cpu(places.sizes(), gradient.scalar_type());
+    Tensor entries = at::detail::empty_cpu(shape, gradient.scalar_type());
     with_type_of(gradient, [&](auto zero) {
       using real = decltype(zero);
       const real *dense = gradient.const_data_ptr<real>();
@@ -187,14 +201,16 @@ auto node() {
     return c10::make_intrusive<Made>();
 }
 
-/* the weight, or nothing where this is left to torch */
+/* the weight, or nothing where this is left to torch; places may be undefined, and follow from the bits where needed */
 std::optional<Tensor> expand(const Tensor &entries, const Tensor &fixed, const Tensor &places, const Tensor &bits) {
   const auto type = entries.scalar_type();
+  const bool hooked = !at::SavedTensorDefaultHooks::get_tls_state().stack.empty();
   if (!(type == at::kFloat || type == at::kDouble) || fixed.scalar_type() != type || bits.scalar_type() != at::kByte ||
-      !plain(entries) || !plain(fixed) || !plain(bits) || entries.sizes() != places.sizes() ||
-      bits.numel() != (fixed.numel() + 7) / 8 || fixed.requires_grad() || torch::autograd::isFwGradDefined(entries) ||
-      torch::autograd::isFwGradDefined(fixed) ||
-      (places.dim() == 2 && (fixed.dim() == 0 || fixed.size(0) != places.size(0))))
+      !plain(entries) || !plain(fixed) || !plain(bits) || !entries.is_contiguous() || !fixed.is_contiguous() ||
+      !bits.is_contiguous() || bits.numel() != (fixed.numel() + 7) / 8 ||
+      fixed.requires_grad() || torch::autograd::isFwGradDefined(entries) || torch::autograd::isFwGradDefined(fixed) ||
+      (places.defined() ? entries.sizes() != places.sizes() : hooked) ||
+      (places.defined() && places.dim() == 2 && (fixed.dim() == 0 || fixed.size(0) != places.size(0))))
     return std::nullopt;
   Tensor dense = at::detail::empty_cpu(fixed.sizes(), type);
   with_type_of(entries, [&](auto zero) {
@@ -208,11 +224,12 @@ std::optional<Tensor> expand(const Tensor &entries, const Tensor &fixed, const T
   });
   if (c10::GradMode::is_enabled() && entries.requires_grad()) {
     auto backward = node<std::decay_t<decltype(entries.grad_fn())>, ExpandBackward>();
-    if (at::SavedTensorDefaultHooks::get_tls_state().stack.empty())
-      backward->places = places;
-    else
+    if (hooked)
       backward->hooked.emplace(places, false);
+    else
+      backward->places = places;
     backward->bits = bits;
+    backward->shape = entries.sizes();
     backward->set_next_edges(torch::autograd::collect_next_edges(entries));
     torch::autograd::set_history(dense, backward);
   }
@@ -222,13 +239,15 @@ std::optional<Tensor> expand(const Tensor &entries, const Tensor &fixed, const T
 PyObject *expand_in_python(PyObject *, PyObject *const *arguments, Py_ssize_t count) {
   HANDLE_TH_ERRORS
   for (Py_ssize_t i = 0; i < 4; i++)
-    if (count != 4 || !THPVariable_CheckExact(arguments[i])) Py_RETURN_NONE;
+    if (count != 4 || !(THPVariable_CheckExact(arguments[i]) || (i == 2 && arguments[i] == Py_None))) Py_RETURN_NONE;
   const Tensor &entries = THPVariable_Unpack(arguments[0]), &fixed = THPVariable_Unpack(arguments[1]);
+  const Tensor none, &places = arguments[2] == Py_None ? none : THPVariable_Unpack(arguments[2]);
+  const Tensor &bits = THPVariable_Unpack(arguments[3]);
   std::optional<Tensor> dense;
   {
     std::optional<pybind11::gil_scoped_release> others_go_on;
     if (fixed.numel() > 16 * enough) others_go_on.emplace(); /* a tenth of a millisecond, say */
-    dense = expand(entries, fixed, THPVariable_Unpack(arguments[2]), THPVariable_Unpack(arguments[3]));
+    dense = expand(entries, fixed, places, bits);
   }
   if (!dense) Py_RETURN_NONE;
   return THPVariable_Wrap(*dense);
@@ -314,7 +333,7 @@ PyCFunction without_types(Function *function) {
 
 PyMethodDef functions[] = {
     {"expand", without_types(expand_in_python), METH_FASTCALL,
-     "entries, fixed, places, bits: the weight, or None where this is left to torch"},
+     "entries, fixed, places or None, bits: the weight, or None where this is left to torch"},
     {"read", without_types(read_in_python), METH_FASTCALL,
      "layer, name of a weight, what else to look at: the weight, or None where this is left to torch"},
     {nullptr, nullptr, 0, nullptr}};

@@ -140,9 +140,38 @@ def expand_by_mask(
     """
     if not entries.numel():
         return fixed.clone()
+    dense = _batch_at_once(entries, fixed, mask)
+    if dense is not None:
+        return dense
     flat = mask.reshape(-1)
     order = (flat.long().cumsum(0) - 1).clamp(min=0)
     return torch.where(flat, entries.reshape(-1).index_select(0, order), fixed.reshape(-1)).reshape(fixed.shape)
+
+
+def _batch_at_once(entries: Tensor, fixed: Tensor, mask: Tensor) -> Tensor | None:
+    """A batch of a ``vmap``, each with a mask of its own, is one large case for the compiled function.
+
+    None where there is no batch of plain tensors, as inside of another transform, or masks and entries do not fit.
+    """
+    if not functorch.is_batchedtensor(mask) or torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        return None
+    level, size = functorch.maybe_get_level(mask), functorch.get_unwrapped(mask).shape[functorch.maybe_get_bdim(mask)]
+    parts = [_unwrapped(x, level) for x in (entries, fixed, mask)]
+    if any(functorch.is_functorch_wrapped_tensor(x) or not x.is_cpu for x, _ in parts):
+        return None
+    with torch._C._DisableFuncTorch():
+        own, values, masks = (x.expand(size, *x.shape) if axis is None else x.movedim(axis, 0) for x, axis in parts)
+        if any(np.count_nonzero(each) != own[0].numel() for each in masks.numpy()):
+            return None
+        dense = compiled_functions().expand(own.contiguous(), values.contiguous(), None, bits_of(masks))
+        return None if dense is None else functorch._add_batch_dim(dense, 0, level)
+
+
+def _unwrapped(x: Tensor, level: int) -> tuple[Tensor, int | None]:
+    """The tensor beneath a batch of that level and its axis, or any other tensor as it is."""
+    if functorch.is_batchedtensor(x) and functorch.maybe_get_level(x) == level:
+        return functorch.get_unwrapped(x), functorch.maybe_get_bdim(x)
+    return x, None
 
 
 def _rows(weight: Tensor, places: Tensor) -> Tensor:
@@ -159,13 +188,14 @@ class Compiled(NamedTuple):
     """Compiled functions. Each returns None where it leaves the weight to torch.
 
     Attributes:
-        expand: as :func:`expand`, for tensors on a CPU and outside of ``torch.compile``.
+        expand: as :func:`expand`, for tensors on a CPU and outside of ``torch.compile``; places may be
+            None, and are found from the bits for second derivatives.
         read: of a layer, the name of its weight, and what else to look at (see ``expansion.cpp``): the weight, where it
             is computed from its entries by one module and nothing looks on.
         words: that they work, or why they are not there.
     """
 
-    expand: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor | None]
+    expand: Callable[[Tensor, Tensor, Tensor | None, Tensor], Tensor | None]
     read: Callable[[nn.Module, str, tuple[object, ...]], Tensor | None]
     words: str
 
