@@ -243,6 +243,15 @@ def test_the_published_settings_are_run_on_data_of_a_user():
     assert (cell.config.width, cell.config.epochs, cell.config.warmup) == (256, 500, 25)
 
 
+def test_arms_of_residual_networks_are_those_that_are_asked_for():
+    config = Config(networks=("resnet8",), resnet_methods=("W", "init only"), resnet_widths=(32,))
+    assert [(cell.config.width, cell.config.method) for cell in STUDY.cells(config)] == [
+        (16, "W"),
+        (16, "init only"),
+        (32, "W"),
+    ]
+
+
 def test_every_pair_has_its_methods_and_its_accuracy(rows):
     found = rows[rows["kind"] == "pair"]
     usual = found[found["network"] == "mlp"]

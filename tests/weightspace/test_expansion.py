@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses import FakeTensorMode
 from torch.func import functional_call, hessian, jvp, stack_module_state, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
@@ -204,8 +205,15 @@ def test_what_is_no_weight_of_masked_entries_alone_is_left_to_torch():
     assert read(torch.nn.Linear(2, 2), "weight", _LOOKED_AT) is None
     assert read(object(), "weight", _LOOKED_AT) is None
     assert read(None, None, _LOOKED_AT) is None
-    assert read(model, "weight", ()) is None
-    assert read(model, "weight", (*_LOOKED_AT, {1: 2})) is None  # a hook of all modules
+    assert read(model, "weight", (*_LOOKED_AT[:4], ({1: 2},), ())) is None  # a hook of all modules
+    for odd in [(), None, _LOOKED_AT[:5]]:
+        with pytest.raises(TypeError):
+            read(model, "weight", odd)
+    for axis in (1, 2**70, "0"):
+        model.parametrizations.weight[0].axis = axis
+        assert read(model, "weight", _LOOKED_AT) is None
+    model.parametrizations.weight[0].axis = 0
+    assert read(model, "weight", _LOOKED_AT) is not None
     del model.parametrizations.weight._parameters["original"]
     assert read(model, "weight", _LOOKED_AT) is None
     del model.parametrizations
@@ -417,6 +425,15 @@ def test_a_batch_of_masks_has_second_derivatives_and_passes_other_transforms():
     assert torch.equal(twice[2], vmap(expand_by_mask)(entries, fixed, masks))
     traced = make_fx(vmap(expand_by_mask))(entries.detach(), fixed, masks)
     assert torch.equal(traced(entries, fixed, masks), twice[0])
+    with FakeTensorMode() as mode:
+        pass
+    fake = [mode.from_tensor(x.detach()) for x in (entries, fixed, masks)]
+    assert vmap(expand_by_mask)(*fake).shape == fixed.shape  # outside of their mode
+    with torch.no_grad():
+        _, left = torch.func.grad(
+            lambda w: ((w * (d := vmap(expand_by_mask)(entries, fixed, masks))).sum(), d), has_aux=True
+        )(torch.ones((), dtype=torch.float64))
+    assert not left.requires_grad
     with torch.autograd.graph.saved_tensors_hooks(lambda x: x.clone(), lambda x: x):
         dense = vmap(expand_by_mask)(entries, fixed, masks)
     assert torch.allclose(torch.autograd.grad((dense**3).sum(), entries)[0], expected)
@@ -489,6 +506,30 @@ def test_a_graph_is_passed_once_unless_it_is_retained():
     total.backward()
     with pytest.raises(RuntimeError, match="backward through the graph a second time"):
         total.backward()
+
+
+def test_replaced_methods_classes_and_attributes_are_minded(monkeypatch):
+    class Doubled(torch.nn.utils.parametrize.ParametrizationList):
+        def forward(self):
+            return 2 * super().forward()
+
+    model = layer()
+    steps, before, seen = model.parametrizations.weight, model.weight.detach(), []
+    kind, call = type(steps), torch.nn.Module.__call__
+    steps.__class__ = Doubled
+    assert torch.equal(model.weight, 2 * before)
+    steps.__class__ = kind
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "forward", lambda self: 3 * before)
+        assert torch.equal(model.weight, 3 * before)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.Module, "__call__", lambda self, *args: seen.append(self) or call(self, *args))
+        assert torch.equal(model.weight, before)
+        assert seen == [steps, steps[0]]
+    steps[0].__dict__["fixed_values"] = before * 0
+    assert not torch.equal(model.weight, before)
+    del steps[0].__dict__["fixed_values"]
+    assert torch.equal(model.weight, before)
 
 
 def test_a_forward_that_was_replaced_is_called():

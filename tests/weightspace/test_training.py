@@ -111,7 +111,7 @@ def test_equal_rates_are_taken_in_one_pass_to_the_same_end(data, rule, optimiser
     monkeypatch.setattr(Adam, "_by_torch", lambda self, *args: passes.append(1) or by_torch(self, *args))
     found = trained()
     assert len(passes) == 3 * 4
-    monkeypatch.setattr(update_rules, "_may_be_fused", lambda x: False)
+    monkeypatch.setattr(update_rules, "_may_be_fused", lambda *_: False)
     assert far(found, trees.unstack(trained())) < 1e-12
     assert len(passes) == 3 * 4
     monkeypatch.setitem(globals(), "RATES", [0.02] * 3)
@@ -120,6 +120,21 @@ def test_equal_rates_are_taken_in_one_pass_to_the_same_end(data, rule, optimiser
     monkeypatch.setitem(globals(), "EPOCHS", [3] * 3)
     singles = [alone(mlp, one, *data, i, optimiser=optimiser) for i, one in enumerate(trees.unstack(params))]
     assert far(found, singles) < 1e-9
+
+
+def test_other_defaults_and_no_parameters_at_all_make_no_difference(data):
+    params = initial_many(mlp, [4, 5, 6])
+    settings = {"epochs": 2, "batch": 8, "rate": 0.02, "seeds": range(3)}
+    expected = train_many(mlp(), params, *data, **settings).params
+    model = mlp()
+    torch.set_default_dtype(torch.float16)
+    try:
+        found = train_many(model, params, *data, **settings).params
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    one = torch.ones(1, dtype=torch.float64)
+    AdamW().advance({}, {}, AdamW().slots({}), step=1, rate=one, decay=one)
 
 
 class Tied(nn.Module):

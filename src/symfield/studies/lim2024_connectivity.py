@@ -220,7 +220,8 @@ def _resnets(config: Config) -> list[tuple[dict[str, Any], Sequence[str]]]:
     }  # fmt: skip
     others = [width for width in config.resnet_widths if width != config.resnet_width]
     methods = [method for method in _OF_RESNETS if method in config.resnet_methods]
-    return [(setting, methods), *(({**setting, "width": width}, ("standard", "W")) for width in others)]
+    wider = [method for method in methods if method in ("standard", "W")]
+    return [(setting, methods), *(({**setting, "width": width}, wider) for width in others)]
 
 
 def _graphs(config: Config) -> list[tuple[dict[str, Any], Sequence[str]]]:

@@ -2,8 +2,9 @@
 
 The parameters of n networks lie side by side: every tensor has a leading axis n. The loss of network i, L_i(θ_i),
 depends on its own parameters only, so the gradient of Σ_i L_i is the stack of all gradients, and update rules act entry
-by entry: nothing passes from one network to another. Learning rate, weight decay, label smoothing, number of epochs and
-order of the samples belong to each network. A network that has had its epochs stays as it is, and costs nothing more.
+by entry: nothing passes from one network to another; the place of a network in the stack changes no more than the
+rounding of its numbers. Learning rate, weight decay, label smoothing, number of epochs and order of the samples belong
+to each network. A network that has had its epochs stays as it is, and costs nothing more.
 
 An epoch visits all samples of a network in a fresh random order, in batches; the last batch may be smaller. The order
 follows from the seed and the number of the epoch, so that training resumed from a :class:`Training` gives the same

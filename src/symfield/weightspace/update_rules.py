@@ -140,8 +140,7 @@ class Adam:
     ) -> None:
         """One step in place, see :class:`UpdateRule`; in one pass over memory where networks share their rates."""
         rates, decays = set(rate.tolist()), set(decay.tolist())
-        tensors = [tensor for held in (params, *slots.values()) for tensor in held.values()]
-        if len(rates) == len(decays) == 1 and all(map(_may_be_fused, tensors)):
+        if len(rates) == len(decays) == 1 and _may_be_fused(params, *slots.values()):
             self._by_torch(params, gradients, slots, step, rates.pop(), decays.pop())
         else:
             self._descend(params, self._decayed(params, gradients, rate, decay), slots, step, rate)
@@ -151,7 +150,7 @@ class Adam:
     ) -> None:
         first, second = self.betas
         like = next(iter(params.values()))
-        passed = torch.full((len(params),), step - 1.0, device=like.device)
+        passed = torch.full((len(params),), step - 1.0, dtype=torch.float32, device=like.device)
         self._fused(
             list(params.values()),
             [gradients[name].contiguous() for name in params],
@@ -197,8 +196,15 @@ class AdamW(Adam):
         return gradients
 
 
-def _may_be_fused(x: Tensor) -> bool:
-    return x.device.type in ("cpu", "cuda") and x.is_floating_point() and x.is_contiguous()
+def _may_be_fused(*held: Params) -> bool:
+    """Whether torch's one pass serves these tensors: reals without gaps, on one device that has it."""
+    tensors = [tensor for tensors in held for tensor in tensors.values()]
+    devices = {tensor.device for tensor in tensors}
+    return (
+        len(devices) == 1
+        and devices.pop().type in ("cpu", "cuda")
+        and all(tensor.is_floating_point() and tensor.is_contiguous() for tensor in tensors)
+    )
 
 
 def _require_share(name: str, value: float) -> None:

@@ -147,9 +147,10 @@ void with_type_of(const Tensor &x, Function function) {
 Tensor places_of(const Tensor &bits, int64_t count) {
   Tensor places = at::detail::empty_cpu({count}, at::kLong);
   const uint8_t *mask = bits.const_data_ptr<uint8_t>();
-  int64_t *into = places.mutable_data_ptr<int64_t>();
-  for (int64_t i = 0, found = 0; found < count && i < 8 * bits.numel(); i++)
+  int64_t *into = places.mutable_data_ptr<int64_t>(), found = 0;
+  for (int64_t i = 0; found < count && i < 8 * bits.numel(); i++)
     if (mask_at(mask, i, 1)) into[found++] = i;
+  std::fill(into + found, into + count, 0);
   return places;
 }
 
@@ -222,7 +223,8 @@ std::optional<Tensor> expand(const Tensor &entries, const Tensor &fixed, const T
       spread(from + first, count, values + i, mask + i / 8, stop - i, into + i);
     });
   });
-  if (c10::GradMode::is_enabled() && entries.requires_grad()) {
+  if (c10::GradMode::is_enabled() && entries.requires_grad() &&
+      !c10::impl::tls_is_dispatch_key_excluded(c10::DispatchKey::AutogradCPU)) {
     auto backward = node<std::decay_t<decltype(entries.grad_fn())>, ExpandBackward>();
     if (hooked)
       backward->hooked.emplace(places, false);
@@ -270,10 +272,10 @@ PyObject *attributes(PyObject *object) {
 
 bool empty(PyObject *dict) { return dict && PyDict_Check(dict) && PyDict_Size(dict) == 0; }
 
-bool is(PyObject *kind, PyObject *name, PyObject *function) {
-  THPObjectPtr found(PyObject_GetAttr(kind, name));
-  if (!found) PyErr_Clear();
-  return found.get() == function;
+bool zero(PyObject *number) {
+  const bool found = number && PyLong_CheckExact(number) && PyLong_AsLong(number) == 0;
+  if (PyErr_Occurred()) PyErr_Clear();
+  return found;
 }
 
 struct Words {
@@ -282,40 +284,62 @@ struct Words {
                   *const parametrizations = word("parametrizations"), *const original = word("original"),
                   *const first = word("0"), *const fixed = word("fixed_values"), *const mask = word("trainable_entries"),
                   *const known = word("_mask_of_places"), *const places = word("_places"), *const bits = word("_bits"),
-                  *const axis = word("axis"), *const forward = word("forward"), *const getattr = word("__getattr__"),
-                  *const cached = word("_cache_enabled"),
+                  *const axis = word("axis"), *const forward = word("forward"), *const is_tensor = word("is_tensor"),
+                  *const cached = word("_cache_enabled"), *const compiled = word("_compiled_call_impl"),
+                  *const compiling = word("_is_compiling_flag"),
                   *const hooks[4] = {word("_forward_hooks"), word("_forward_pre_hooks"), word("_backward_hooks"),
                                      word("_backward_pre_hooks")};
 };
 
 /* whether a call of the module is a call of the forward of its class */
 bool calls_forward(PyObject *module, const Words &words) {
-  return !item(module, words.forward) && std::all_of(words.hooks, words.hooks + 4, [module](PyObject *name) {
-    return empty(item(module, name));
-  });
+  PyObject *compiled = item(module, words.compiled);
+  return !item(module, words.forward) && (!compiled || compiled == Py_None) &&
+         std::all_of(words.hooks, words.hooks + 4, [module](PyObject *name) { return empty(item(module, name)); });
 }
 
+/* whether classes have the methods that they had; looked at again when a class, or one that it derives from, has changed */
+bool as_before(PyObject *const *classes, PyObject *methods) {
+  static unsigned int known[2] = {};
+  unsigned int tags[2];
+  for (int i = 0; i < 2; i++) tags[i] = reinterpret_cast<PyTypeObject *>(classes[i])->tp_version_tag;
+  if (tags[0] && tags[1] && tags[0] == known[0] && tags[1] == known[1]) return true;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(methods); i++) {
+    PyObject *const *of = &PyTuple_GET_ITEM(PyTuple_GET_ITEM(methods, i), 0); /* a class, a name, a function */
+    THPObjectPtr found(PyObject_GetAttr(of[0], of[1]));
+    if (!found) PyErr_Clear();
+    if (found.get() != of[2]) return false;
+  }
+  for (int i = 0; i < 2; i++) known[i] = reinterpret_cast<PyTypeObject *>(classes[i])->tp_version_tag;
+  return true;
+}
+
+bool has_type(PyObject *object, PyObject *type) { return object && reinterpret_cast<PyObject *>(Py_TYPE(object)) == type; }
+
 /* The weight of a layer, where torch's parametrization would do no more than to expand its entries, else nothing. Told in
-   turn: the class of that step and its forward, the class of all modules and its __getattr__, which tracers replace, the
-   names of torch.nn.utils.parametrize, and hooks of all modules. */
+   one tuple: the class of a list of steps, that of the only step, the names of torch.nn.utils.parametrize, those of
+   torch.compiler, hooks of all modules, and methods that others may replace. */
 PyObject *read_in_python(PyObject *, PyObject *const *arguments, Py_ssize_t count) {
   static const Words words;
-  if (count != 3 || !PyTuple_Check(arguments[2]) || PyTuple_GET_SIZE(arguments[2]) < 5) Py_RETURN_NONE;
-  PyObject *const told = arguments[2];
-  PyObject *every = attributes(item(item(attributes(arguments[0]), words.modules), words.parametrizations));
-  PyObject *steps = attributes(item(item(every, words.modules), arguments[1]));
-  PyObject *modules = item(steps, words.modules), *first = item(modules, words.first);
-  if (!first || PyDict_Size(modules) != 1 || reinterpret_cast<PyObject *>(Py_TYPE(first)) != PyTuple_GET_ITEM(told, 0))
+  PyObject *const told = count == 3 ? arguments[2] : nullptr;
+  if (!told || !PyTuple_Check(told) || PyTuple_GET_SIZE(told) != 6 || !PyTuple_Check(PyTuple_GET_ITEM(told, 4)) ||
+      !PyTuple_Check(PyTuple_GET_ITEM(told, 5))) {
+    PyErr_SetString(PyExc_TypeError, "expected a layer, the name of its weight, and a tuple of six");
+    return nullptr;
+  }
+  PyObject *const *const of = &PyTuple_GET_ITEM(told, 0);
+  PyObject *layer = attributes(arguments[0]), *every = item(item(layer, words.modules), words.parametrizations);
+  PyObject *list = item(item(attributes(every), words.modules), arguments[1]), *steps = attributes(list);
+  PyObject *modules = item(steps, words.modules), *first = item(modules, words.first), *step = attributes(first);
+  if (!has_type(list, of[0]) || !has_type(first, of[1]) || PyDict_Size(modules) != 1) Py_RETURN_NONE;
+  PyObject *buffers = item(step, words.buffers), *mask = item(buffers, words.mask);
+  if (!mask || mask != item(step, words.known) || !zero(item(step, words.axis)) || !zero(item(of[2], words.cached)) ||
+      item(of[3], words.compiling) != Py_False || item(steps, words.is_tensor) != Py_True ||
+      !calls_forward(step, words) || !calls_forward(steps, words) || item(layer, words.parametrizations) ||
+      item(steps, words.original) || item(step, words.fixed) || item(step, words.mask) || !as_before(of, of[5]))
     Py_RETURN_NONE;
-  PyObject *step = attributes(first), *buffers = item(step, words.buffers), *axis = item(step, words.axis);
-  PyObject *mask = item(buffers, words.mask), *cached = item(PyTuple_GET_ITEM(told, 4), words.cached);
-  if (!calls_forward(step, words) || !calls_forward(steps, words) || !mask || mask != item(step, words.known) || !axis ||
-      !PyLong_CheckExact(axis) || PyLong_AsLong(axis) != 0 || !cached || !PyLong_CheckExact(cached) ||
-      PyLong_AsLong(cached) != 0 || !is(PyTuple_GET_ITEM(told, 0), words.forward, PyTuple_GET_ITEM(told, 1)) ||
-      !is(PyTuple_GET_ITEM(told, 2), words.getattr, PyTuple_GET_ITEM(told, 3)))
-    Py_RETURN_NONE;
-  for (Py_ssize_t i = 5; i < PyTuple_GET_SIZE(told); i++)
-    if (!empty(PyTuple_GET_ITEM(told, i))) Py_RETURN_NONE;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(of[4]); i++)
+    if (!empty(PyTuple_GET_ITEM(of[4], i))) Py_RETURN_NONE;
   PyObject *const tensors[] = {item(item(steps, words.parameters), words.original), item(buffers, words.fixed),
                                item(step, words.places), item(step, words.bits)};
   THPObjectPtr held[4]; /* while others go on */

@@ -2,9 +2,9 @@
 
 The compiled function (``expansion.cpp``, see :mod:`symfield.compiler`) moves entries in the order of memory, under a
 mask of one bit an entry, and so does its derivative. It serves float32 and float64 on a CPU with AVX2, where plain
-tensors meet ordinary autograd. Inside of function transforms, compilation, tracing and dispatch modes, for forward-mode
-and second derivatives, and everywhere else, torch's own scatter and gather do. Both move entries without computing with
-them: results agree bit by bit.
+tensors meet ordinary autograd, and batches of masks in a ``vmap`` of such. Inside of other function transforms,
+compilation, tracing and dispatch modes, for forward-mode and second derivatives, and everywhere else, torch's own
+scatter and gather do. Both move entries without computing with them: results agree bit by bit.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ __all__ = ["WORKS", "Compiled", "bits_of", "collect", "compiled_functions", "exp
 WORKS = "a compiled function works and agrees with torch"
 _SOURCE = Path(__file__).with_name("expansion.cpp")
 _FLAGS = ("-mavx2", "-mpopcnt")
+_PLAIN = (Tensor, nn.Parameter)
 _is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # torch 2.6 does not tell
 
 
@@ -111,7 +112,7 @@ def is_mask(mask: Bool[Tensor, "..."], known: Bool[Tensor, "..."]) -> bool:
         >>> is_mask(torch.tensor([True]), torch.tensor([True])), is_mask(torch.tensor([True]), torch.tensor([False]))
         (True, False)
     """
-    if mask is known or _is_exporting():  # an export, which swaps all buffers, is of the model as it is
+    if mask is known or (_is_exporting() and not _batched(mask)):  # an export, which swaps all buffers, is of a model
         return True
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or type(mask) is not Tensor:
         return False
@@ -157,7 +158,12 @@ def _batch_at_once(entries: Tensor, fixed: Tensor, mask: Tensor) -> Tensor | Non
         return None
     level, size = functorch.maybe_get_level(mask), functorch.get_unwrapped(mask).shape[functorch.maybe_get_bdim(mask)]
     parts = [_unwrapped(x, level) for x in (entries, fixed, mask)]
-    if any(functorch.is_functorch_wrapped_tensor(x) or not x.is_cpu for x, _ in parts):
+    if (
+        len(functorch.get_interpreter_stack()) != 1  # grad modes differ between transforms
+        or compiled_functions().words != WORKS
+        or [x.dtype for x, _ in parts] != [entries.dtype, entries.dtype, torch.bool]
+        or any(functorch.is_functorch_wrapped_tensor(x) or type(x) not in _PLAIN or not x.is_cpu for x, _ in parts)
+    ):
         return None
     with torch._C._DisableFuncTorch():
         own, values, masks = (x.expand(size, *x.shape) if axis is None else x.movedim(axis, 0) for x, axis in parts)

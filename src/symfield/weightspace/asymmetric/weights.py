@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling
 from torch.nn.modules import module as modules
 from torch.nn.utils import parametrize
 
@@ -368,16 +368,22 @@ def _parametrized(layer: nn.Module, steps: Mapping[str, nn.Module | None]) -> No
         _finish_class(type(layer), name)
 
 
-_LOOKED_AT = (  # for the compiled function that reads a weight
+_LOOKED_AT = (  # by the compiled function that reads a weight: whether anything happens on the way to it
+    parametrize.ParametrizationList,
     MaskedWeight,
-    MaskedWeight.forward,  # which others may replace
-    nn.Module,
-    nn.Module.__getattr__,  # which tracers replace
     vars(parametrize),
-    modules._global_forward_hooks,
-    modules._global_forward_pre_hooks,
-    modules._global_backward_hooks,
-    modules._global_backward_pre_hooks,
+    vars(torch.compiler),
+    (
+        modules._global_forward_hooks,
+        modules._global_forward_pre_hooks,
+        modules._global_backward_hooks,
+        modules._global_backward_pre_hooks,
+    ),
+    tuple(
+        (kind, name, getattr(kind, name))
+        for kind in (parametrize.ParametrizationList, MaskedWeight)
+        for name in ("forward", "__call__", "_call_impl", "__getattr__")  # which tracers and others replace
+    ),
 )
 
 
@@ -392,7 +398,7 @@ def _finish_class(kind: type[nn.Module], name: str) -> None:
     read = cast(Callable[[nn.Module], Any], by_torch.fget)
 
     def weight(layer: nn.Module) -> Any:  # a tensor, or what a tracer has in its place
-        found = None if is_compiling() else compiled_functions().read(layer, name, _LOOKED_AT)
+        found = None if is_dynamo_compiling() else compiled_functions().read(layer, name, _LOOKED_AT)
         return read(layer) if found is None else found
 
     setattr(kind, name, property(weight, by_torch.fset))
