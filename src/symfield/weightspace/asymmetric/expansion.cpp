@@ -68,18 +68,31 @@ void store(void *p, __m256 values) { _mm256_storeu_ps(static_cast<float *>(p), v
 /* the mask of `n` entries from i on, of which i is a multiple */
 uint32_t mask_at(const uint8_t *bits, int64_t i, int n) { return bits[i >> 3] >> (i & 7) & ((1u << n) - 1); }
 
+/* `move(mask, i)` for the masks of all vectors, from i on, while at least `left()` entries go with a word of 64 bits */
+template <typename real, typename Left, typename Move>
+int64_t by_words(const uint8_t *bits, int64_t size, Left left, Move move) {
+  constexpr int n = lanes<real>;
+  int64_t i = 0;
+  for (; i + 64 <= size && left() >= 64; i += 64) {
+    uint64_t word;
+    std::memcpy(&word, bits + (i >> 3), 8);
+#pragma GCC unroll 16
+    for (int j = 0; j < 64; j += n, word >>= n) move(static_cast<uint32_t>(word) & ((1u << n) - 1), i + j);
+  }
+  for (; i + n <= size && left() >= n; i += n) move(mask_at(bits, i, n), i);
+  return i;
+}
+
 /* dense[i] = the next of `entries` where i is trainable, fixed[i] elsewhere */
 template <typename real>
 void spread(const real *entries, int64_t count, const real *fixed, const uint8_t *bits, int64_t size, real *dense) {
   const real *end = entries + count;
-  int64_t i = 0;
-  for (; i + lanes<real> <= size && end - entries >= lanes<real>; i += lanes<real>) {
-    const uint32_t mask = mask_at(bits, i, lanes<real>);
+  int64_t i = by_words<real>(bits, size, [&] { return end - entries; }, [&](uint32_t mask, int64_t at) {
     const __m256i row = words(table<real>[mask].before);
     const __m256 placed = _mm256_permutevar8x32_ps(load(entries), row);
-    store(dense + i, _mm256_blendv_ps(load(fixed + i), placed, _mm256_castsi256_ps(row)));
+    store(dense + at, _mm256_blendv_ps(load(fixed + at), placed, _mm256_castsi256_ps(row)));
     entries += __builtin_popcount(mask);
-  }
+  });
   if (i < size) std::memcpy(dense + i, fixed + i, (size - i) * sizeof(real));
   for (; i < size && entries < end; i++)
     if (mask_at(bits, i, 1)) dense[i] = *entries++;
@@ -89,12 +102,10 @@ void spread(const real *entries, int64_t count, const real *fixed, const uint8_t
 template <typename real>
 void collect(const real *dense, const uint8_t *bits, int64_t size, real *entries, int64_t count) {
   real *end = entries + count;
-  int64_t i = 0;
-  for (; i + lanes<real> <= size && end - entries >= lanes<real>; i += lanes<real>) {
-    const uint32_t mask = mask_at(bits, i, lanes<real>);
-    store(entries, _mm256_permutevar8x32_ps(load(dense + i), words(table<real>[mask].which)));
+  int64_t i = by_words<real>(bits, size, [&] { return end - entries; }, [&](uint32_t mask, int64_t at) {
+    store(entries, _mm256_permutevar8x32_ps(load(dense + at), words(table<real>[mask].which)));
     entries += __builtin_popcount(mask);
-  }
+  });
   for (; i < size && entries < end; i++)
     if (mask_at(bits, i, 1)) *entries++ = dense[i];
 }
