@@ -107,16 +107,18 @@ def ladders(rows: DataFrame) -> Figure:
         level = usual.loc[usual["arm"] == "standard", "test_barrier"].mean()
         ax.axhline(level, color="#d1495b", linestyle="--", linewidth=1.2)
         ax.text(1.0, level, "standard", color="#d1495b", ha="right", va="bottom", fontsize=8)
-        ax.set(xlabel=label, ylabel="barrier of the test loss", yscale="log", ylim=(1e-3, 2))
-        ax.set_yticks([1e-3, 0.01, 0.1, 1], ["0.001", "0.01", "0.1", "1"])
+        ax.set(xlabel=label, ylabel="barrier of the test loss")
     names = [name for name in ("standard", "standard, weights", "standard, activations", "sigma, 1/sqrt d", "W")
              if name in set(rows["arm"])]  # fmt: skip
     across = rows[(rows["rate"] == usual["rate"].iloc[0]) & rows["arm"].isin(names)]
     across = across.assign(name=across["arm"].map(WORDS))
     style.band(axes[0, 2], across, "width", "test_barrier", "name", order=[WORDS[name] for name in names])
-    axes[0, 2].set(xlabel="width of hidden layers", ylabel="", yscale="symlog")
-    axes[0, 2].set_yscale("symlog", linthresh=0.01, linscale=0.4)
-    axes[0, 2].set_yticks([0, 0.01, 0.1, 1], ["0", "0.01", "0.1", "1"])
+    axes[0, 2].set(xlabel="width of hidden layers", ylabel="")
+    for ax in axes[0]:
+        ax.set_yscale("symlog", linthresh=0.01, linscale=0.4)
+        ax.set_yticks([0, 0.01, 0.1, 1], ["0", "0.01", "0.1", "1"])
+        ax.set_ylim(-0.004, 3)
+        ax.minorticks_off()
     style.loglog(axes[0, 2], y=False, at=[float(width) for width in sorted(across["width"].unique())])
     style.legend(figure, axes[0, 2])
     return figure
