@@ -447,6 +447,22 @@ def test_masks_of_a_batch_that_hold_other_numbers_of_entries_do_not_mix():
         vmap(expand_by_mask)(entries, fixed, masks)
 
 
+@pytest.mark.skipif(not hasattr(torch.compiler, "is_exporting"), reason="torch 2.6 cannot export a vmap of layers")
+def test_an_exported_stack_takes_the_masks_that_it_is_given():
+    models = [asymmetrize(torch.nn.Sequential(torch.nn.Linear(6, 4)), Rule(2, 1.0), seed=seed) for seed in range(2)]
+
+    class Stack(torch.nn.Module):
+        def forward(self, params, buffers, x):
+            return vmap(lambda p, b: functional_call(models[0], (p, b), (x,)))(params, buffers)
+
+    state, x = stack_module_state(models), torch.randn(3, 6)
+    exported = torch.export.export(Stack(), (*state, x), strict=False).module()
+    expected = torch.stack([model(x) for model in models])
+    assert torch.allclose(exported(*state, x), expected, atol=1e-6)
+    other = [{name: value.flip(0) for name, value in held.items()} for held in state]
+    assert torch.allclose(exported(*other, x), expected.flip(0), atol=1e-6)
+
+
 def inside_vmap(model, x):
     return vmap(model)(x)
 
