@@ -294,7 +294,7 @@ def _metric(model: nn.Module, splits: Splits, group: int, *, whole: bool) -> Mod
 
     x, targets = splits.x[rows], (splits.y[rows], *shares)
     if x.ndim == 4:
-        x = x.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU
+        x = x.contiguous(memory_format=torch.channels_last)  # convolutions of all samples take half the time on a CPU
     return loss_metric(model, x, targets, scores, batch_size=None if whole else min(2048, len(rows)))
 
 
